@@ -1,0 +1,1 @@
+"""Classifiers: what the synthetic images are for, one file each."""

@@ -1,0 +1,290 @@
+"""SweepConfig: everything a sweep file may say, with defaults. Reading the file is in `yamlfile.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from medsynth_ray import registry
+from medsynth_ray.protocols import ComponentConfig, Features, GeneratorConfig, Spec
+from medsynth_ray.space import Space
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Label = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _labelled(value: Any) -> Any:
+    """`{kid: null}`, `{kid: {}}` and `[kid]` all mean the component of that name with default settings."""
+    if isinstance(value, list | tuple):
+        value = {str(item): None for item in value}
+    if isinstance(value, dict):
+        return {k: {"use": k, **(v or {})} if v is None or isinstance(v, dict) else v for k, v in value.items()}
+    return value
+
+
+Specs = Annotated[dict[Label, Spec], BeforeValidator(_labelled)]
+
+
+class DataConfig(_Section):
+    """Where the images are and how they are read. The adapter's own fields stand beside these."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    adapter: str = "folder"
+    """Layout of the data: the name of an adapter."""
+    resolution: int = Field(default=64, ge=8, le=2048)
+    """Side in pixels to which every image is resized (bicubic, antialiased, aspect ratio not kept)."""
+    channels: Literal["auto", 1, 3] = "auto"
+    """1 grayscale, 3 RGB; auto: 1 if every image is gray."""
+    groups: Literal["required", "none"] = "required"
+    """What a split must not tear apart (patient, lesion, volume). none: every image stands alone; the report says so."""
+    min_class_images: int = Field(default=12, ge=3)
+    """A class with fewer images stops the sweep."""
+    max_quarantine_share: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Up to this share of unusable images is set aside with a warning; above it the sweep stops."""
+
+    def adapter_config(self) -> ComponentConfig:
+        """The adapter's validated settings.
+
+        Raises:
+            ConfigError: unknown adapter or key.
+        """
+        extra = dict(self.model_extra or {})
+        return registry.configure("data", Spec(use=self.adapter, config=extra), where="data")
+
+
+class SplitConfig(_Section):
+    """Train, val and locked test, disjoint by group, stratified by class, frozen once."""
+
+    val_share: float = Field(default=0.2, gt=0.0, lt=1.0)
+    """Share of images for val: it selects, it is never evidence."""
+    test_share: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Share of images for the locked test: opened once, by confirm."""
+    split_seed: int = Field(default=0, ge=0)
+    """Another seed is another split and another sweep."""
+    given: Literal["keep", "ignore"] = "keep"
+    """keep: use the split that the data bring (val is cut from train where it is missing)."""
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> SplitConfig:
+        if self.val_share + self.test_share > 0.95:
+            raise ValueError(f"val_share + test_share must be at most 0.95, got {self.val_share + self.test_share:g}")
+        return self
+
+
+class SearchConfig(_Section):
+    """How a generator's settings are searched, in waves: a wave is asked whole, run, and told in order."""
+
+    method: Literal["optuna", "random", "grid"] = "optuna"
+    trials: int = Field(default=8, ge=1)
+    """Settings tried in all (grid: at most)."""
+    batch: int = Field(default=4, ge=1)
+    """Settings of one wave; never the number of workers, so that results do not depend on it."""
+    space: dict[str, Space] | None = None
+    """Fields to vary; default: the generator's own search space."""
+
+
+class GeneratorArm(_Section):
+    """One generator of the sweep."""
+
+    use: str
+    """Registry name; default: the arm's label."""
+    config: dict[str, Any] = {}
+    sampler: Spec = Spec(use="all_real")
+    gates: Specs | None = None
+    """Gates of this generator; default: those of the sweep. `{}`: none, and the report says so."""
+    search: SearchConfig | None = None
+    """None: only the settings in `config`."""
+
+
+def _arms(value: Any) -> Any:
+    return _labelled(value)
+
+
+class QualityConfig(_Section):
+    """The number that ranks fits, against val: unseen images, so that a copier cannot win."""
+
+    metric: Spec = Spec(use="kid")
+    space: Spec = Spec(use="efficientnet_lite0")
+    num_images: int = Field(default=200, ge=20)
+    """Images drawn to measure a fit, classes as in val."""
+
+
+class FitConfig(_Section):
+    """Phase 1: successive halving of each generator's settings."""
+
+    quality: QualityConfig = QualityConfig()
+    eta: int = Field(default=3, ge=2)
+    """A rung promotes the best 1/eta."""
+    keep: int = Field(default=1, ge=1)
+    """Fitted settings of each generator that go on to a pool."""
+    metrics: Specs = Field(default={"kid": Spec(use="kid"), "frechet": Spec(use="frechet")})
+    """Reported for every pool against val."""
+    shard_images: int = Field(default=128, ge=1)
+    """Images in one shard of a pool."""
+    max_oversample: float = Field(default=4.0, ge=1.0)
+    """A pool grows to at most this many times what is needed when gates drop images."""
+
+
+class MixConfig(_Section):
+    """Phase 2: pools x mixers x ratios, scored on val."""
+
+    mixers: Specs = Field(default={"add": Spec(use="add")})
+    ratios: tuple[Share, ...] = (0.25, 0.5)
+    """Shares of synthetic images in the training set; 0 (real only) always runs."""
+    classifier: Spec = Spec(use="probe")
+    repeats: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> MixConfig:
+        if len(set(self.ratios)) < len(self.ratios):
+            raise ValueError(f"ratios must be distinct, got {list(self.ratios)}")
+        return self
+
+
+class ConfirmConfig(_Section):
+    """Phase 3: the winner of val against every control on the locked test, once."""
+
+    classifier: Spec = Spec(use="probe")
+    repeats: int = Field(default=8, ge=2)
+    """Paired repeats. Eight can reach p = 0.008; five cannot reach 0.05."""
+    about: Literal["pool", "method"] = "pool"
+    """pool: do these images help? method: does this generator help (each repeat fits it anew)?"""
+
+
+class VerdictConfig(_Section):
+    """What counts as help."""
+
+    metric: Literal["balanced_accuracy", "macro_f1", "accuracy"] = "balanced_accuracy"
+    effect: float = Field(default=0.03, gt=0.0, lt=1.0)
+    """The smallest difference worth having, on the metric's scale: power is stated for it."""
+    discordance: float = Field(default=0.12, gt=0.0, lt=1.0)
+    """Assumed share of test images on which two arms disagree, for the power line before the run."""
+    repeat_sd: float = Field(default=0.01, ge=0.0, lt=1.0)
+    """Assumed standard deviation of the metric over repeats, for the power line before the run."""
+    accept_underpowered: bool = False
+    """Run although the design cannot see `effect`."""
+
+
+class BudgetConfig(_Section):
+    """Caps. At a cap nothing new starts, running work checkpoints and stops, the report is written."""
+
+    hours: float | None = Field(default=None, gt=0.0)
+    """Wall-clock hours of this sweep, all its runs together."""
+    trials: int | None = Field(default=None, ge=1)
+    """Trials started by this sweep, all its runs together."""
+
+
+class RuntimeConfig(_Section):
+    """Where and how wide. Only `threads_per_trial` can change a number."""
+
+    workers: int | Literal["auto"] = "auto"
+    """Trials at a time on a local Ray; auto: cores / threads_per_trial."""
+    threads_per_trial: int = Field(default=1, ge=1)
+    address: str | None = None
+    """Address of a running Ray cluster; None: a local Ray of our own (or RAY_ADDRESS)."""
+    object_store_gib: float = Field(default=0.5, gt=0.07)
+    """Object store of a local Ray."""
+
+
+class TrackingConfig(_Section):
+    """The MLflow mirror."""
+
+    enabled: bool = True
+    mlflow_uri: str | None = None
+    """Tracking server or sqlite:/// file; None: mlflow.db in a local store."""
+
+
+class ReportConfig(_Section):
+    """The HTML report."""
+
+    real_images: bool = True
+    """False leaves every real image out of report and MLflow."""
+
+
+class SweepConfig(_Section):
+    """A sweep file."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$", max_length=80)
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    generators: Annotated[dict[Label, GeneratorArm], BeforeValidator(_arms)] = Field(min_length=1)
+    gates: Specs = Field(default={"dedupe": Spec(use="dedupe"), "near_copy": Spec(use="near_copy")})
+    fit: FitConfig = FitConfig()
+    mix: MixConfig = MixConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
+    verdict: VerdictConfig = VerdictConfig()
+    budget: BudgetConfig = BudgetConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    report: ReportConfig = ReportConfig()
+    store: str = "medsynth-store"
+    """Folder or fsspec URL (s3://...) that keeps everything that is computed."""
+
+    def science(self) -> dict[str, Any]:
+        """What decides the results: no budget, store, tracking, report or width; no location of data."""
+        whole = self.model_dump(mode="json", exclude={"budget", "tracking", "report", "store", "runtime", "data"})
+        whole["data"] = self.data.model_dump(mode="json", include=set(DataConfig.model_fields))
+        whole["data"]["source"] = self.data.adapter_config().identity()
+        whole["threads_per_trial"] = self.runtime.threads_per_trial
+        return whole
+
+    @property
+    def sweep_id(self) -> str:
+        """`<name>-<8 hex digits of the science>`: the sweep's folder in the store."""
+        text = json.dumps(self.science(), sort_keys=True)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def gates_of(self, label: str) -> dict[str, Spec]:
+        """The gates of one generator arm."""
+        own = self.generators[label].gates
+        return self.gates if own is None else own
+
+    def check_components(self) -> None:
+        """Build every component's settings once, so that a wrong one is found before anything starts.
+
+        Raises:
+            ConfigError: all wrong places of one component, with the nearest allowed name.
+        """
+        self.data.adapter_config()
+        for label, arm in self.generators.items():
+            config = registry.configure("generators", Spec(use=arm.use, config=arm.config), where=f"generators.{label}.config")
+            assert isinstance(config, GeneratorConfig)
+            registry.configure("samplers", arm.sampler, where=f"generators.{label}.sampler.config")
+            _check_search(label, arm, config)
+            for gate, spec in (arm.gates or {}).items():
+                registry.configure("gates", spec, where=f"generators.{label}.gates.{gate}.config")
+        for role, specs in (("gates", self.gates), ("metrics", self.fit.metrics), ("mixers", self.mix.mixers)):
+            for label, spec in specs.items():
+                registry.configure(role, spec, where=f"{role}.{label}.config")
+        registry.configure("metrics", self.fit.quality.metric, where="fit.quality.metric.config")
+        registry.configure("spaces", self.fit.quality.space, where="fit.quality.space.config")
+        for phase in ("mix", "confirm"):
+            spec = getattr(self, phase).classifier
+            config = registry.configure("classifiers", spec, where=f"{phase}.classifier.config")
+            for need in config.needs():
+                if isinstance(need, Features):
+                    registry.configure("spaces", need.space, where=f"{phase}.classifier space")
+
+
+def _check_search(label: str, arm: GeneratorArm, config: GeneratorConfig) -> None:
+    from medsynth_ray.errors import ConfigError
+
+    if arm.search is None:
+        return
+    space = arm.search.space if arm.search.space is not None else config.search_space()
+    unknown = sorted(set(space) - set(type(config).model_fields))
+    if unknown:
+        allowed = ", ".join(sorted(type(config).model_fields))
+        raise ConfigError(f"generators.{label}.search.space: no field {unknown[0]!r} in {arm.use} (fields: {allowed})")
+    if not space:
+        raise ConfigError(f"generators.{label}.search: {arm.use} has no search space; give one in search.space")

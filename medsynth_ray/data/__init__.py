@@ -1,0 +1,1 @@
+"""Adapters (one file per layout), audit, split and the frozen data set."""

@@ -1,0 +1,1 @@
+"""The only importer of ray: plan, searcher, tune, store, ledger."""

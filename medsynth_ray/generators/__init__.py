@@ -1,0 +1,1 @@
+"""Generators of synthetic images, one file per method."""

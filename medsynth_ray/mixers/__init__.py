@@ -1,0 +1,1 @@
+"""Mixers: join real and synthetic images, one file each."""

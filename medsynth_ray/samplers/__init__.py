@@ -1,0 +1,1 @@
+"""Samplers: which real images a generator is shown, one file each."""

@@ -1,0 +1,1 @@
+"""Feature spaces: fixed maps from images to features, one file each."""

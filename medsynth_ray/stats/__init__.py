@@ -1,0 +1,1 @@
+"""The statistics of the verdict: paired comparison, power, the one rule."""

@@ -1,0 +1,1 @@
+"""The only importer of mlflow: mirrors records to MLflow."""

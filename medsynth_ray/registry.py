@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import Component, ComponentConfig, Spec
@@ -52,8 +54,10 @@ def load(role: str, name: str) -> type[Component]:
         raise ConfigError(f"no {role} component {name!r}{hint} (there are: {', '.join(names(role))})")
     plugin = _plugins(role).get(name)
     try:
-        found = plugin.load() if plugin else getattr(
-            importlib.import_module(f"medsynth_ray.{role}.{name}"), class_name(name)
+        found = (
+            plugin.load()
+            if plugin
+            else getattr(importlib.import_module(f"medsynth_ray.{role}.{name}"), class_name(name))
         )
     except ImportError as error:
         origin = f" from {plugin.dist.name if plugin.dist else plugin.value}" if plugin else ""
@@ -73,25 +77,68 @@ def configure(role: str, spec: Spec, *, where: str = "") -> ComponentConfig:
     try:
         config = component.Config.model_validate(spec.config)
     except ValidationError as error:
-        allowed = list(component.Config.model_fields)
-        raise ConfigError("\n".join(explain(error, where or f"{role}.{spec.use}", allowed))) from None
+        raise ConfigError("\n".join(explain(error, where or f"{role}.{spec.use}", component.Config))) from None
     assert isinstance(config, ComponentConfig)
     return config
 
 
-def explain(error: ValidationError, where: str, allowed: list[str]) -> list[str]:
-    """One line for each problem: the field, the value, what is allowed; the nearest name for an unknown key."""
+def explain(error: ValidationError, where: str, model: type[BaseModel]) -> list[str]:
+    """One line for each problem of validating `model`: the place, the value, what is allowed; the nearest known key."""
     lines = []
     for item in error.errors(include_url=False):
-        place = ".".join([where, *(str(part) for part in item["loc"])]).strip(".")
+        steps, kinds = _walk(model, item["loc"])
+        place = ".".join([where, *steps]).strip(".")
+        message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            key = str(item["loc"][-1])
-            near = difflib.get_close_matches(key, allowed, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(sorted(allowed)) or 'none'})"
-            lines.append(f"{place}: unknown key{hint}")
+            lines.append(unknown_key(place, [name for kind in kinds for name in kind.model_fields]))
+        elif item["type"] == "missing":
+            lines.append(f"{place}: is missing")
+        elif item["type"] == "value_error" and isinstance(item["input"], dict):
+            lines.append(f"{place}: {message}" if place else message)
         else:
-            lines.append(f"{place}: {item['msg']}, got {_short(item.get('input'))}")
+            lines.append(f"{place}: {message}, got {_short(item['input'])}")
     return lines
+
+
+def unknown_key(place: str, allowed: Iterable[str]) -> str:
+    """The message for the key at the dotted `place`: the nearest of `allowed`, or all of them."""
+    names = sorted(set(allowed))
+    near = difflib.get_close_matches(place.rpartition(".")[2], names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f" (allowed: {', '.join(names) or 'none'})"
+    return f"{place}: unknown key{hint}"
+
+
+def _walk(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The steps of `loc` that stand in the input (pydantic adds tags of unions), and the models around the last one."""
+    kinds: list[Any] = [model]
+    steps = []
+    for part in loc[:-1]:
+        below = [child for kind in kinds for child in _children(kind, part)]
+        if below:
+            steps.append(str(part))
+            kinds = below
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    last_is_tag = not models and not any(_children(kind, loc[-1]) for kind in kinds)
+    return steps + ([] if last_is_tag or loc[-1:] == ("[key]",) else [str(part) for part in loc[-1:]]), models
+
+
+def _children(kind: Any, part: int | str) -> list[Any]:
+    """Types of what stands at `part` in a value of type `kind`, unions and annotations taken apart."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(str(part))
+        return _alternatives(field.annotation) if field else []
+    items = get_args(kind)
+    if get_origin(kind) is dict and isinstance(part, str) and part != "[key]":
+        return _alternatives(items[1])
+    return _alternatives(items[0]) if get_origin(kind) in (list, tuple) and isinstance(part, int) else []
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    if get_origin(kind) is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [one for item in get_args(kind) for one in _alternatives(item)]
+    return [kind]
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,160 @@
+"""A probe: logistic regression on the frozen features of a feature space. Cheap enough for hundreds of mix trials.
+
+The loss is scikit-learn's, mean weighted cross-entropy + |W|^2 / (2 C n). Its optimum has no seed, so repeats of it
+would show no training noise at all; as in a network, the seed sets the initial weights and the order of mini-batches
+of a fixed number of Adam epochs. No bootstrap: it would drop a third of the images, and with fewer real images
+synthetic ones look better than they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+
+from medsynth_ray.classifiers._fitting import ClassWeight, check_trainable, class_weights, own_state, val_numbers
+from medsynth_ray.errors import MedsynthError, Stopped
+from medsynth_ray.images import ImageSet
+from medsynth_ray.protocols import Component, ComponentConfig, Features, History, Need, Runtime, Spec
+
+
+class Probe(Component):
+    """Standardise, then fit one linear layer."""
+
+    class Config(ComponentConfig):
+        """Settings."""
+
+        space: Spec = Spec(use="efficientnet_lite0")
+        """The feature space."""
+        C: float = Field(default=0.003, gt=0.0)
+        """Inverse strength of the L2 penalty, scikit-learn's C; standardised features want a small one."""
+        class_weight: ClassWeight = "balanced"
+        """balanced: every class weighs the same in the loss, however many images it has."""
+        num_train_epochs: int = Field(default=20, ge=1)
+        """Passes over the training set."""
+        train_batch_size: int = Field(default=128, ge=1)
+        """Images of one step."""
+        learning_rate: float = Field(default=3e-3, gt=0.0)
+        """Of Adam; falls to 0 along a cosine."""
+
+        def needs(self) -> tuple[Need, ...]:
+            """The features."""
+            return (Features(self.space),)
+
+        @classmethod
+        def tiny(cls) -> Probe.Config:
+            """Five epochs on 32 px features."""
+            space = Spec(use="efficientnet_lite0", config={"resolution": 32})
+            return cls(space=space, num_train_epochs=5, train_batch_size=8)
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        """An unfitted probe."""
+        super().__init__(config)
+        self._state: dict[str, torch.Tensor] = {}
+
+    def fit(self, train: ImageSet, *, val: ImageSet, seed: int, runtime: Runtime) -> History:
+        """History: train_loss, val_loss and val_balanced_accuracy of each epoch.
+
+        Raises:
+            ValueError: fewer than 2 training images.
+            Stopped: the sweep asked for it.
+            MedsynthError: the loss is not finite.
+        """
+        check_trainable(train)
+        x_ND = runtime.features(train, self.config.space)
+        val_ND = runtime.features(val, self.config.space)
+        with own_state(runtime.num_threads), torch.no_grad():
+            spread = x_ND.std(axis=0, dtype=np.float64)
+            self._state = {
+                "mean": torch.tensor(x_ND.mean(axis=0, dtype=np.float64), dtype=torch.float32),
+                "std": torch.tensor(np.where(spread > 1e-6, spread, 1.0), dtype=torch.float32),
+            }
+            return list(self._epochs(self._standardised(x_ND), train, self._standardised(val_ND), val, seed, runtime))
+
+    def _epochs(
+        self, x_ND: torch.Tensor, train: ImageSet, val_ND: torch.Tensor, val: ImageSet, seed: int, runtime: Runtime
+    ) -> Iterator[dict[str, float]]:
+        generator = torch.Generator().manual_seed(seed)
+        target_NK = torch.nn.functional.one_hot(torch.tensor(train.labels), train.num_classes).float()
+        target_NK *= class_weights(train, self.config.class_weight)
+        weight_DK = 0.01 * torch.randn(x_ND.shape[1], train.num_classes, generator=generator)
+        layer = _AdamLayer(weight_DK, torch.zeros(train.num_classes), decay=1.0 / (self.config.C * len(train)))
+        epochs, size = self.config.num_train_epochs, self.config.train_batch_size
+        num_steps, step = epochs * math.ceil(len(train) / size), 0
+        for epoch in range(epochs):
+            if runtime.stopped():
+                raise Stopped(f"asked to stop after {epoch} of {epochs} epochs")
+            order, total = torch.randperm(len(train), generator=generator), 0.0
+            for rows in order.split(size):
+                learning_rate = 0.5 * self.config.learning_rate * (1.0 + math.cos(math.pi * step / num_steps))
+                total += layer.step(x_ND[rows], target_NK[rows], learning_rate)
+                step += 1
+            if not math.isfinite(total):
+                raise MedsynthError(f"diverged: the probe's loss is {total} in epoch {epoch + 1}; lower learning_rate")
+            self._state |= {"weight": layer.weight_DK, "bias": layer.bias_K}
+            runtime.progress(epoch + 1, epochs, "probe epochs")
+            yield {"epoch": epoch + 1.0, "train_loss": total / len(train), **val_numbers(self._probs(val_ND), val)}
+
+    def predict(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
+        """Softmax of the linear layer.
+
+        Raises:
+            ValueError: it was not fitted.
+        """
+        if "weight" not in self._state:
+            raise ValueError("this probe was not fitted: call fit or load first")
+        features = runtime.features(images, self.config.space)
+        with own_state(runtime.num_threads), torch.no_grad():
+            return self._probs(self._standardised(features))
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and probe.safetensors."""
+        self.save_config(folder)
+        save_file(self._state, folder / "probe.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The probe that was saved."""
+        probe = cls.from_config_of(folder)
+        probe._state = load_file(folder / "probe.safetensors")
+        return probe
+
+    def _standardised(self, x_ND: np.ndarray) -> torch.Tensor:
+        return (torch.tensor(x_ND, dtype=torch.float32) - self._state["mean"]) / self._state["std"]
+
+    def _probs(self, x_ND: torch.Tensor) -> np.ndarray:
+        probs: np.ndarray = (x_ND @ self._state["weight"] + self._state["bias"]).softmax(dim=1).numpy()
+        return probs
+
+
+class _AdamLayer:
+    """One linear layer with its gradient by hand and Adam (arXiv 1412.6980): three times as fast as autograd here."""
+
+    def __init__(self, weight_DK: torch.Tensor, bias_K: torch.Tensor, *, decay: float) -> None:
+        self.weight_DK, self.bias_K, self._decay, self._steps = weight_DK, bias_K, decay, 0
+        self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in (weight_DK, bias_K)]
+
+    def step(self, x_BD: torch.Tensor, target_BK: torch.Tensor, learning_rate: float) -> float:
+        """One step on weighted one-hot targets; the batch's summed loss before it, without the penalty."""
+        log_probs_BK = (x_BD @ self.weight_DK + self.bias_K).log_softmax(dim=1)
+        weight_B1 = target_BK.sum(dim=1, keepdim=True)
+        error_BK = (log_probs_BK.exp() * weight_B1 - target_BK) / len(x_BD)
+        self._steps += 1
+        self._adam(0, self.weight_DK, x_BD.T @ error_BK + self._decay * self.weight_DK, learning_rate)
+        self._adam(1, self.bias_K, error_BK.sum(dim=0), learning_rate)
+        return -float((target_BK * log_probs_BK).sum())
+
+    def _adam(self, which: int, parameter: torch.Tensor, gradient: torch.Tensor, learning_rate: float) -> None:
+        first, second = self._moments[which]
+        first.lerp_(gradient, 0.1)
+        second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
+        scale = (second / (1.0 - 0.99**self._steps)).sqrt_().add_(1e-8)
+        parameter.addcdiv_(first, scale, value=-learning_rate / (1.0 - 0.9**self._steps))

@@ -1,0 +1,359 @@
+"""Sweep: opens data and store, runs what is missing, concludes. The phases themselves are in `sweep.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from medsynth_ray import yamlfile
+from medsynth_ray.config import SweepConfig
+from medsynth_ray.engine.jobs import Jobs
+from medsynth_ray.engine.journal import Journal
+from medsynth_ray.engine.ledger import Ledger, heartbeat, read_spent
+from medsynth_ray.engine.plan import Decisions, Job, Schedule
+from medsynth_ray.engine.store import Record, Store, Unit
+from medsynth_ray.engine.work import versions
+from medsynth_ray.errors import AuditError, BudgetExceeded, ConfigError, TrialsFailed, Underpowered
+from medsynth_ray.sweep import Plan
+
+if TYPE_CHECKING:
+    from medsynth_ray.data.dataset import Dataset
+    from medsynth_ray.engine.tune import Ended
+    from medsynth_ray.results import SweepResult
+    from medsynth_ray.stats.power import Power
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `plan` says before a run: trials still missing, and what difference the design can detect.
+
+    trials: by kind, what is known now (later phases depend on earlier results, so the fits and mixes are upper bounds).
+    seconds_per_trial: by kind, from finished trials of this store; empty on a new one.
+    """
+
+    trials: dict[str, int]
+    done: int
+    seconds_per_trial: dict[str, float]
+    power: Power
+    counts: dict[str, list[int]]
+    class_names: tuple[str, ...]
+
+
+class Sweep:
+    """One sweep file with its store.
+
+    Raises:
+        ConfigError: a component or one of its settings is wrong.
+    """
+
+    def __init__(self, config: SweepConfig, *, command: Sequence[str] = ()) -> None:
+        config.check_components()
+        self.config, self.store = config, Store(config.store)
+        self.sweep_id, self.folder = config.sweep_id, f"sweep/{config.sweep_id}"
+        self.command = list(command)
+        self._data: Dataset | None = None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a sweep file; overrides are `key.sub=value`.
+
+        Raises:
+            ConfigError: the file, a key or a value is wrong.
+        """
+        command = ["medsynth", "run", str(path), *(word for o in overrides for word in ("-s", o)), "--yes"]
+        return cls(yamlfile.load(path, overrides), command=command)
+
+    # --- data
+
+    def data(self, progress: Progress | None = None) -> Dataset:
+        """The frozen data set: decoded, audited and split once, then read from the store.
+
+        Raises:
+            AuditError: the images cannot be used, or they changed since this sweep began.
+        """
+        from medsynth_ray.data import dataset
+
+        if self._data is None:
+            unit = Unit("data", dataset.source_key(self.config.data, self.config.split))
+            record = self.store.ensure(unit, lambda folder: self._decode(folder, progress))
+            with self.store.folder(record) as folder:
+                self._data = dataset.Dataset.load(folder)
+        return self._data
+
+    def _decode(self, folder: Path, progress: Progress | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        from medsynth_ray.data import dataset
+        from medsynth_ray.engine.tune import num_workers
+
+        started = time.time()
+        found = dataset.prepare(
+            self.config.data, self.config.split, num_threads=num_workers(self.config.runtime), progress=progress
+        )
+        found.save(folder)
+        result = {"fingerprint": found.fingerprint, "counts": found.counts(), "class_names": list(found.class_names)}
+        return result, {"started": started, "seconds": round(time.time() - started, 3), "versions": versions()}
+
+    def _freeze(self, data: Dataset) -> None:
+        """Tie the sweep to this data: what is decided on one set of images is not continued on another."""
+        frozen = Decisions(self.store, self.sweep_id).decide("data", [], lambda: data.fingerprint)
+        if frozen != data.fingerprint:
+            raise AuditError(
+                f"the images changed since sweep {self.sweep_id} began (fingerprint {frozen[:12]} then, "
+                f"{data.fingerprint[:12]} now); bring them back, or start anew with `-s name=...`"
+            )
+
+    # --- plan
+
+    def power(self) -> Power:
+        """What difference the locked test and the repeats can show, before anything is spent."""
+        from medsynth_ray.stats.power import plan_power
+
+        test, verdict = self.data().part("test"), self.config.verdict
+        groups = [len(np.unique(test.groups[test.labels == c])) for c in range(test.num_classes)]
+        return plan_power(
+            test.counts(), group_counts=groups, repeats=self.config.confirm.repeats, effect=verdict.effect,
+            discordance=verdict.discordance, repeat_sd=verdict.repeat_sd, metric=verdict.metric,
+        )  # fmt: skip
+
+    def estimate(self, progress: Progress | None = None) -> Estimate:
+        """What a run would do from here."""
+        data = self.data(progress)
+        trials = self._upper_bounds(data)
+        done, seconds = self._finished_trials()
+        return Estimate(trials, done, seconds, self.power(), data.counts(), data.class_names)
+
+    def _upper_bounds(self, data: Dataset) -> dict[str, int]:
+        plan = self._plan(data, writable=False)
+        fits = sum(_max_fits(plan, label) for label in self.config.generators)
+        pools = len(self.config.generators) * self.config.fit.keep + 2
+        mixes = 1 + len(plan.mixes()) * pools
+        confirm = 4 * self.config.confirm.repeats
+        refits = self.config.confirm.repeats if self.config.confirm.about == "method" else 0
+        return {"fit": fits, "pool": pools + refits, "mix": mixes, "confirm": confirm}
+
+    def _finished_trials(self) -> tuple[int, dict[str, float]]:
+        """Trials of this sweep that are recorded, and the mean seconds of a trial by phase."""
+        names = self.store.list(f"{self.folder}/runs")
+        entries = [self.store.read_json(f"{self.folder}/runs/{name}") for name in names]
+        phases: dict[str, list[float]] = {}
+        for entry in entries:
+            phases.setdefault(entry["tags"]["stage"], []).append((entry["end_ms"] - entry["start_ms"]) / 1000)
+        return len(entries), {phase: float(np.mean(values)) for phase, values in sorted(phases.items())}
+
+    def _plan(self, data: Dataset, *, writable: bool) -> Plan:
+        fingerprints = {name: data.part(name).fingerprint for name in ("train", "val", "test")}
+        decisions = Decisions(self.store, self.sweep_id, writable=writable)
+        return Plan(self.config, Jobs(self.config, fingerprints), decisions, data.part("train").counts())
+
+    # --- run
+
+    def run(
+        self,
+        *,
+        progress: Progress | None = None,
+        on_schedule: Callable[[Schedule], None] = lambda schedule: None,
+        on_start: Callable[[Job], None] = lambda job: None,
+        on_end: Callable[[Job], None] = lambda job: None,
+    ) -> SweepResult:
+        """Do what is missing, write verdict, report and run.json, and return the result.
+
+        A run that was killed goes on where it was; a finished one only reads.
+
+        Raises:
+            AuditError: the images cannot be used.
+            Underpowered: the design cannot see `verdict.effect` and does not accept that.
+            SweepLocked: another driver leads this sweep.
+            ConfigError: a trial found a setting that cannot work.
+            KeyboardInterrupt: interrupted; the same command goes on.
+        """
+        data = self.data(progress)
+        self._freeze(data)
+        self._check_power()
+        budget = self.config.budget
+        ledger = Ledger(self.store, self.sweep_id, hours=budget.hours, trials=budget.trials)
+        ledger.lead()
+        try:
+            with self._mirror():
+                return self._run_led(data, ledger, on_schedule, on_start, on_end)
+        finally:
+            ledger.release()
+
+    def _run_led(
+        self,
+        data: Dataset,
+        ledger: Ledger,
+        on_schedule: Callable[[Schedule], None],
+        on_start: Callable[[Job], None],
+        on_end: Callable[[Job], None],
+    ) -> SweepResult:
+        self.store.overwrite(f"{self.folder}/config.yaml", yamlfile.dump(self.config).encode())
+        journal = Journal(self.store, self.sweep_id, data.class_names)
+        plan = self._plan(data, writable=True)
+        schedule = Schedule(plan.steps(), self._lookup, journal.add)
+        on_schedule(schedule)
+        ended = None
+        if not schedule.done:
+            from medsynth_ray.engine import tune
+
+            splits = {name: data.part(name) for name in ("train", "val", "test")}
+            ended = tune.run(schedule, self.config, self.store, splits, ledger, on_start=on_start, on_end=on_end)
+        result = self._result(data, plan, schedule)
+        result.write(self.command, ended)
+        self._raise_for(schedule, ended, result)
+        return result
+
+    def _lookup(self, job: Job) -> Record | None:
+        return self.store.record(job.unit)
+
+    def _check_power(self) -> None:
+        power = self.power()
+        if not power.sufficient and not self.config.verdict.accept_underpowered:
+            raise Underpowered(
+                f"{power.to_json()['line']} Run it all the same with -s verdict.accept_underpowered=true "
+                "(or --accept-underpowered): val and the real-only numbers can still teach something."
+            )
+
+    @contextlib.contextmanager
+    def _mirror(self) -> Iterator[None]:
+        uri = self.mlflow_uri()
+        if uri is None:
+            yield
+            return
+        from medsynth_ray.tracking.process import Mirror
+
+        mirror = Mirror(self.store.url, self.sweep_id, uri)
+        mirror.start()
+        try:
+            yield
+        finally:
+            behind = mirror.finish(timeout_s=30)
+            if behind:
+                print(f"{behind} runs are not mirrored to {uri} yet: `medsynth ui` mirrors them", file=sys.stderr)
+
+    def mlflow_uri(self) -> str | None:
+        """Where MLflow keeps this sweep; None if tracking is off, or the store is remote and no server is named."""
+        tracking = self.config.tracking
+        if not tracking.enabled:
+            return None
+        if tracking.mlflow_uri:
+            return tracking.mlflow_uri
+        return f"sqlite:///{Path(self.store.root).absolute() / 'mlflow.db'}" if self.store.local else None
+
+    def links(self) -> dict[str, str]:
+        """Where this sweep can be seen in MLflow, once `medsynth ui` serves it (or on the server that was named)."""
+        links: dict[str, str] = self.store.read_json(f"{self.folder}/mlflow.json") or {}
+        return links
+
+    def sync(self, base_url: str) -> dict[str, Any]:
+        """Mirror what MLflow has not yet; `{mirrored, behind, links}`.
+
+        Raises:
+            ConfigError: tracking is off.
+        """
+        from medsynth_ray.tracking import mirror
+
+        uri = self.mlflow_uri()
+        if uri is None:
+            raise ConfigError("tracking.enabled is false, or the store is remote and tracking.mlflow_uri is not set")
+        state = mirror.sync(self.store.url, self.sweep_id, uri, base_url=base_url)
+        return {"mirrored": state.mirrored, "behind": state.behind, "links": state.links, "uri": uri}
+
+    def serve(self, port: int) -> None:
+        """Serve MLflow on localhost until interrupted; on a named server there is nothing to serve."""
+        from medsynth_ray.tracking.process import serve
+
+        uri = self.mlflow_uri()
+        if uri is not None and uri.startswith("sqlite:"):
+            serve(uri, port)
+
+    def _raise_for(self, schedule: Schedule, ended: Ended | None, result: SweepResult) -> None:
+        if ended is None:
+            return
+        if ended.user_error is not None:
+            raise ConfigError(ended.user_error)
+        if ended.interrupted:
+            raise KeyboardInterrupt
+        if ended.refused:
+            raise BudgetExceeded(f"{self._cap()}; what is finished is valid: {result.report_path}")
+        if ended.failures:
+            first = ended.failures[0]
+            raise TrialsFailed(
+                f"{len(ended.failures)} trials failed, the first: {first['job']}: {first['error']}: {first['message']} "
+                f"(all in {self.store.at(self.folder)}/run.json)"
+            )
+        assert schedule.done, "the schedule stopped without a reason"
+
+    def _cap(self) -> str:
+        budget, spent = self.config.budget, read_spent(self.store, self.sweep_id)
+        if budget.trials is not None and spent.trials_started >= budget.trials:
+            return f"budget.trials = {budget.trials} reached"
+        return f"budget.hours = {budget.hours:g} reached" if budget.hours else "stopped"
+
+    # --- results
+
+    def status(self) -> dict[str, Any]:
+        """How far the sweep is, what it has used, who leads it; starts nothing and reads no image."""
+        spent, beat = read_spent(self.store, self.sweep_id), heartbeat(self.store, self.sweep_id)
+        done, seconds = self._finished_trials()
+        verdict = self.store.read_json(f"{self.folder}/verdict.json")
+        led = "nobody" if beat is None or beat.get("released") else f"process {beat['pid']} on {beat['host']}"
+        return {
+            "sweep": self.sweep_id, "store": self.store.url, "state": "finished" if verdict else "unfinished",
+            "runs_done": done, "trials_started": spent.trials_started, "hours": round(spent.hours, 4), "led_by": led,
+            "seconds_per_trial": seconds, "decisions": self.store.list(f"{self.folder}/decision"), "verdict": verdict,
+        }  # fmt: skip
+
+    def result(self) -> SweepResult:
+        """What is recorded so far; starts nothing.
+
+        Raises:
+            AuditError: the images cannot be used.
+        """
+        data = self.data()
+        plan = self._plan(data, writable=False)
+        schedule = Schedule(plan.steps(), self._lookup)
+        return self._result(data, plan, schedule)
+
+    def _result(self, data: Dataset, plan: Plan, schedule: Schedule) -> SweepResult:
+        from medsynth_ray.results import SweepResult
+
+        return SweepResult(self.config, self.store, data, plan, schedule, self.power())
+
+
+def _max_fits(plan: Plan, label: str) -> int:
+    """The most rung units that one generator's search can take."""
+    search = plan.config.generators[label].search
+    rungs = len(plan.jobs.generator_config(plan.jobs.arm(label, {})).rungs())
+    if search is None:
+        return rungs
+    total, left = 0, search.trials
+    while left > 0:
+        alive = min(search.batch, left)
+        left -= alive
+        for _ in range(rungs):
+            total += alive
+            alive = -(-alive // plan.config.fit.eta)
+    return total
+
+
+def environment() -> dict[str, Any]:
+    """Where a run happened: for run.json, never for a verdict."""
+    return {"host": socket.gethostname(), "platform": platform.platform(), "versions": versions()}
+
+
+def quoted(command: Sequence[str]) -> str:
+    """A command line to paste into a shell."""
+    return shlex.join(command)
+
+

@@ -1,0 +1,164 @@
+"""Makes the jobs of a sweep: the arguments of a trial, and the identities that decide its key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medsynth_ray import registry
+from medsynth_ray.config import SweepConfig
+from medsynth_ray.engine.bench import component_identity
+from medsynth_ray.engine.plan import Job
+from medsynth_ray.engine.store import content_key
+from medsynth_ray.protocols import Features, Fitted, GeneratorConfig, Spec
+
+Arm = dict[str, Any]
+
+CONTROLS = {"real_classic": "classic_augment", "real_oversampled": "copy_real"}
+"""Controls that are mixed like the winner, with images made from real ones: control -> generator, never gated."""
+
+
+class Jobs:
+    """The jobs of one sweep on one frozen data set.
+
+    fingerprints: of the splits, by name.
+    """
+
+    def __init__(self, config: SweepConfig, fingerprints: dict[str, str]) -> None:
+        self.config, self.fingerprints = config, fingerprints
+        self._identities: dict[str, Any] = {}
+
+    def arm(self, label: str, values: dict[str, Any]) -> Arm:
+        """What draws the images of one generator arm, with `values` over its settings."""
+        entry = self.config.generators[label]
+        gates = {k: v.model_dump(mode="json") for k, v in self.config.gates_of(label).items()}
+        return {
+            "use": entry.use, "config": {**entry.config, **values}, "sampler": entry.sampler.model_dump(mode="json"),
+            "gates": gates,
+        }  # fmt: skip
+
+    def control_arm(self, control: str) -> Arm:
+        """What draws the images of a control: default settings, no gates."""
+        return {"use": CONTROLS[control], "config": {}, "sampler": {"use": "all_real", "config": {}}, "gates": {}}
+
+    def generator_config(self, arm: Arm) -> GeneratorConfig:
+        """The validated settings of an arm's generator."""
+        config = registry.configure("generators", Spec(use=arm["use"], config=arm["config"]))
+        assert isinstance(config, GeneratorConfig)
+        return config
+
+    def embed(self, split: str, spaces: list[Spec]) -> Job:
+        """Features of one split."""
+        inputs = {"spaces": [self._identity("spaces", s) for s in spaces], "images": self.fingerprints[split]}
+        return Job("embed", f"embed {split}", {"split": split, "spaces": _dumped(spaces)}, inputs)
+
+    def fit(self, label: str, arm: Arm, share: float, *, fit_seed: int = 0) -> Job:
+        """One rung of one generator's settings."""
+        quality = self.config.fit.quality
+        inputs = {
+            **self._source(arm), "num_images": quality.num_images, "metric": self._identity("metrics", quality.metric),
+            "space": self._identity("spaces", quality.space),
+        }  # fmt: skip
+        name = f"fit {label} {short(arm['config'])} to {share:.0%}"
+        tags = {"phase": "fit", "generator": label, "share": share, **self._parameters(arm)}
+        return Job("fit", name, {"arm": arm, "fit_seed": fit_seed, "share": share}, inputs, tags)
+
+    def pool(self, label: str, arm: Arm, demand: list[int], *, fit_seed: int = 0) -> Job:
+        """The pool of one fitted generator."""
+        fit = self.config.fit
+        inputs = {
+            **self._source(arm), "metrics": [self._identity("metrics", m) for m in fit.metrics.values()],
+            "space": self._identity("spaces", fit.quality.space), "shard_images": fit.shard_images,
+            "max_oversample": fit.max_oversample,
+        }  # fmt: skip
+        tags = {"phase": "pool", "generator": label, **self._parameters(arm)}
+        args = {"arm": arm, "fit_seed": fit_seed, "demand": demand}
+        return Job("pool", f"pool {label} {short(arm['config'])}", args, inputs, tags)
+
+    def score(
+        self,
+        name: str,
+        *,
+        pool: str | None,
+        mixer: str | None,
+        ratio: float | None,
+        phase: str,
+        repeats: list[int],
+        label: str = "",
+        arm: Arm | None = None,
+    ) -> Job:
+        """One arm for some repeats, on val in mix, on test in confirm. pool: key of its `kept` unit; None: real only."""
+        on = {"mix": "val", "confirm": "test"}[phase]
+        classifier = getattr(self.config, phase).classifier
+        spec = None if mixer is None else self.config.mix.mixers[mixer]
+        args = {
+            "pool": pool, "mixer": None if spec is None else spec.model_dump(mode="json"), "ratio": ratio,
+            "classifier": classifier.model_dump(mode="json"), "on": on, "repeats": repeats,
+        }  # fmt: skip
+        inputs = {
+            **self._base(), "mixer": None if spec is None else self._identity("mixers", spec),
+            "classifier": self._identity("classifiers", classifier), "on": self.fingerprints[on],
+        }  # fmt: skip
+        tags = {
+            "phase": phase, "generator": label, "mixer": mixer or "", "ratio": ratio or 0.0,
+            **({} if arm is None else self._parameters(arm)),
+        }  # fmt: skip
+        return Job("score", name, args, inputs, tags)
+
+    def _parameters(self, arm: Arm) -> dict[str, Any]:
+        return {f"{arm['use']}.{k}": v for k, v in self.generator_config(arm).identity().items()}
+
+    def spaces(self, *roles: str) -> list[Spec]:
+        """Every feature space that the components of this sweep declare, each once, in a fixed order.
+
+        roles: "fit" (gates and quality), "mix", "confirm".
+        """
+        found: list[Spec] = []
+        if "fit" in roles:
+            found.append(self.config.fit.quality.space)
+            for label in self.config.generators:
+                for spec in self.config.gates_of(label).values():
+                    found += self._declared("gates", spec)
+                found += self._declared("samplers", self.config.generators[label].sampler)
+        for phase in ("mix", "confirm"):
+            if phase in roles:
+                found += self._declared("classifiers", getattr(self.config, phase).classifier)
+        unique = {space.model_dump_json(): space for space in found}
+        return [unique[name] for name in sorted(unique)]
+
+    def _declared(self, role: str, spec: Spec) -> list[Spec]:
+        return [need.space for need in registry.configure(role, spec).needs() if isinstance(need, Features)]
+
+    def _base(self) -> dict[str, Any]:
+        return {
+            "train": self.fingerprints["train"], "val": self.fingerprints["val"], "seed": self.config.seed,
+            "threads": self.config.runtime.threads_per_trial,
+        }  # fmt: skip
+
+    def _source(self, arm: Arm) -> dict[str, Any]:
+        bases = [
+            self._identity("generators", need.generator)
+            for need in self.generator_config(arm).needs()
+            if isinstance(need, Fitted) and need.generator is not None
+        ]
+        return {
+            **self._base(),
+            "generator": self._identity("generators", Spec(use=arm["use"], config=arm["config"])),
+            "sampler": self._identity("samplers", Spec.model_validate(arm["sampler"])),
+            "gates": {label: self._identity("gates", Spec.model_validate(spec)) for label, spec in arm["gates"].items()},
+            "bases": bases,
+        }
+
+    def _identity(self, role: str, spec: Spec) -> Any:
+        name = f"{role} {spec.model_dump_json()}"
+        if name not in self._identities:
+            self._identities[name] = component_identity(role, spec)
+        return self._identities[name]
+
+
+def short(config: dict[str, Any]) -> str:
+    """Six hex digits that stand for a generator's settings in names."""
+    return content_key("config", config)[:6]
+
+
+def _dumped(specs: list[Spec]) -> list[dict[str, Any]]:
+    return [spec.model_dump(mode="json") for spec in specs]

@@ -1,0 +1,83 @@
+"""The journal of a sweep: one neutral JSON for each flat MLflow run, written as trials finish. The mirror reads it.
+
+An entry is a function of a trial's record, so it can be written again; timestamps and steps come from the record.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from medsynth_ray.engine.plan import Job
+from medsynth_ray.engine.store import Record, Store, canonical
+
+
+class Journal:
+    """Writes the entries of one sweep; those that exist are left alone."""
+
+    def __init__(self, store: Store, sweep_id: str, class_names: tuple[str, ...]) -> None:
+        self._store, self._folder, self._class_names = store, f"sweep/{sweep_id}/runs", class_names
+        self._sweep_id = sweep_id
+        self._written = set(store.list(self._folder))
+
+    def add(self, job: Job, record: Record) -> None:
+        """Write the entry of a finished trial; the embedding of a split is no run.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        name = f"{record['key']}.json"
+        if job.kind == "embed" or name in self._written:
+            return
+        self._store.create_exclusive(f"{self._folder}/{name}", canonical(self._entry(job, record)))
+        self._written.add(name)
+
+    def _entry(self, job: Job, record: Record) -> dict[str, Any]:
+        start = int(record["meta"]["started"] * 1000)
+        end = start + int(record["meta"]["seconds"] * 1000)
+        result = record["result"]
+        tags = {"sweep_id": self._sweep_id, "stage": str(job.tags["phase"]), "trial_id": record["key"]}
+        entry: dict[str, Any] = {
+            "unit": record["key"], "name": job.name, "status": "FINISHED", "start_ms": start, "end_ms": end,
+            "params": {k: v for k, v in job.tags.items() if isinstance(v, str | int | float | bool)},
+            "tags": tags, "metrics": [], "images": [], "tables": {}, "artifacts": [],
+        }  # fmt: skip
+        numbers = self._score_numbers(job, result) if job.kind == "score" else self._image_numbers(result)
+        seconds = [("cost/seconds", float(record["meta"]["seconds"]), 0)]
+        entry["metrics"] = [[k, v, step, end] for k, v, step in numbers + seconds if math.isfinite(v)]
+        if job.kind == "score":
+            entry["tables"] = {"per_class.json": self._per_class(result)}
+        elif "unit" in result:
+            entry["images"] = self._images(job, result, end)
+        return entry
+
+    def _score_numbers(self, job: Job, result: dict[str, Any]) -> list[tuple[str, float, int]]:
+        where = "test" if job.tags["phase"] == "confirm" else "val"
+        repeats = result["repeats"]
+        names = sorted(next(iter(repeats.values())))
+        steps = [(f"{where}/{n}", float(s[n]), int(r)) for n in names for r, s in repeats.items() if n in s]
+        means = [(f"{where}_mean/{n}", sum(s[n] for s in repeats.values()) / len(repeats), 0) for n in names]
+        return steps + means + [("data/num_train", result["num_train"], 0), ("data/num_synthetic", result["num_synthetic"], 0)]
+
+    def _image_numbers(self, result: dict[str, Any]) -> list[tuple[str, float, int]]:
+        numbers = [(f"quality/{m['name']}", float(m["value"]), 0) for m in result["measured"] if m["value"] is not None]
+        for label, gate in result["gates"].items():
+            numbers += [(f"gates/{label}_{k}", float(v), 0) for k, v in gate["numbers"].items()]
+            numbers.append((f"gates/{label}_passed", float(gate["passed"]), 0))
+        return numbers
+
+    def _per_class(self, result: dict[str, Any]) -> dict[str, list[Any]]:
+        repeats = list(result["repeats"].values())
+        recall = [sum(r.get(f"recall/{c}", 0.0) for r in repeats) / len(repeats) for c in range(len(self._class_names))]
+        return {"class": list(self._class_names), "recall": recall}
+
+    def _images(self, job: Job, result: dict[str, Any], end: int) -> list[dict[str, Any]]:
+        kind = "quality" if job.kind == "fit" else "kept"
+        unit: Record = self._store.read_json(f"{kind}/{result['unit']}/record.json")
+        base = f"{kind}/{unit['key']}/{unit['attempt']}"
+        step = round(100 * job.tags.get("share", 1.0))
+        files = [name for name in sorted(unit["files"]) if name.startswith("preview/")]
+        return [
+            {"key": f"samples/{self._class_names[int(name[8:-4])]}", "step": step, "timestamp_ms": end, "file": f"{base}/{name}"}
+            for name in files
+        ]

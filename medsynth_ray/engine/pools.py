@@ -1,0 +1,394 @@
+"""Fits, draws, shards, gates and mixes: the steps that the trials of `trial.py` are made of. Imports no ray."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from medsynth_ray.engine.bench import Bench, Checkpoints, save_npy
+from medsynth_ray.engine.store import Record, Unit
+from medsynth_ray.errors import DataLeak
+from medsynth_ray.images import ImageSet, concat
+from medsynth_ray.protocols import UNKNOWN, Draw, Fitted, Generator, GeneratorConfig, Pool, Spec
+from medsynth_ray.seeds import image_seeds
+
+PREVIEWS_PER_CLASS = 6
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where synthetic images come from: a generator with settings, what it is shown, who judges its images."""
+
+    generator: Spec
+    sampler: Spec
+    gates: dict[str, Spec]
+    fit_seed: int
+
+    @staticmethod
+    def of(arm: dict[str, Any], fit_seed: int) -> Source:
+        """From the JSON of a job: `{use, config, sampler, gates}`."""
+        gates = {label: Spec.model_validate(spec) for label, spec in arm["gates"].items()}
+        generator = Spec(use=arm["use"], config=arm["config"])
+        return Source(generator, Spec.model_validate(arm["sampler"]), gates, fit_seed)
+
+    def with_base(self, base: Spec) -> Source:
+        """The source of the generator that this one starts from."""
+        return Source(base, self.sampler, {}, self.fit_seed)
+
+
+# --- fit
+
+
+def shown_parts(bench: Bench, sampler: Spec) -> tuple[ImageSet, ...]:
+    """What the generator is shown: the parts that the sampler makes of train.
+
+    Raises:
+        DataLeak: the sampler returned an image that is not in train.
+    """
+    train = bench.splits["train"]
+    row = {name: i for i, name in enumerate(map(str, train.ids))}
+
+    def work(folder: Path) -> dict[str, Any]:
+        config = bench.configure("samplers", sampler)
+        parts = config.build().select(train, seed=bench.seed("sampler"), runtime=bench.runtime(config, folder))
+        for number, part in enumerate(parts):
+            strangers = [name for name in map(str, part.ids) if name not in row]
+            if strangers:
+                raise DataLeak(f"sampler {sampler.use} shows {strangers[0]!r}, which is not in train")
+            save_npy(folder / f"part-{number}.npy", np.array([row[name] for name in map(str, part.ids)], dtype=np.int64))
+        return {"num_parts": len(parts), "counts": [part.counts().tolist() for part in parts]}
+
+    inputs = {"sampler": bench.identity("samplers", sampler), "train": train.fingerprint, "seed": bench.seed("sampler")}
+    key = Unit("shown", inputs).key
+
+    def load() -> tuple[ImageSet, ...]:
+        record = bench.unit("shown", inputs, work)
+        index = [bench.shelf.array(record, f"part-{n}.npy") for n in range(record["result"]["num_parts"])]
+        whole = np.arange(len(train))
+        return tuple(train if np.array_equal(i, whole) else train.take(i) for i in index)
+
+    parts: tuple[ImageSet, ...] = bench.remember(f"shown {key}", load)
+    return parts
+
+
+def fit_parts(bench: Bench, source: Source, share: float) -> list[Record]:
+    """One fit unit for each shown part, taken up to the rung `share`; earlier rungs are computed where missing."""
+    return [_fit_part(bench, source, number, part, share) for number, part in enumerate(shown_parts(bench, source.sampler))]
+
+
+def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share: float) -> Record:
+    config = bench.configure("generators", source.generator)
+    assert isinstance(config, GeneratorConfig)
+    rungs = config.rungs()
+    earlier = [rung for rung in rungs if rung < share - 1e-9]
+    before = _fit_part(bench, source, number, shown, earlier[-1]) if earlier else None
+    bases = {spec: fit_parts(bench, source.with_base(spec), 1.0) for spec in _bases(config)}
+    seed = bench.seed("fit", source.fit_seed, number)
+    inputs = {
+        "generator": bench.identity("generators", source.generator), "shown": shown.fingerprint, "seed": seed,
+        "share": share, "before": before and before["key"], "bases": [r["key"] for records in bases.values() for r in records],
+    }  # fmt: skip
+    fit_key = Unit("fit", {**inputs, "threads": bench.threads}).key
+
+    def earlier_checkpoint(folder: Path) -> bool:
+        if before is None or not any(name.startswith("checkpoint/") for name in before["files"]):
+            return False
+        bench.store.fetch(before, folder, "checkpoint/")
+        return True
+
+    def work(folder: Path) -> dict[str, Any]:
+        scratch = folder.parent / f"{folder.name}-checkpoints"
+        checkpoints = Checkpoints(bench.store, fit_key, scratch, earlier_checkpoint)
+        runtime = bench.runtime(
+            config, folder, fit_share=share, checkpoints=checkpoints,
+            fitted=lambda spec: generators(bench, source.with_base(spec), bases[spec]) if spec else (),
+        )  # fmt: skip
+        generator = config.build()
+        generator.fit(shown, seed=seed, runtime=runtime)
+        generator.save(folder / "model")
+        if checkpoints.folder is not None:
+            checkpoints.folder.rename(folder / "checkpoint")
+        fitted_on = [shown.fingerprint, *(f for rs in bases.values() for r in rs for f in r["result"]["fitted_on"])]
+        fitted_on += [UNKNOWN] if generator.fitted_on_unknown else []
+        return {"fitted_on": sorted(set(fitted_on)), "curve": runtime.curve, "counts": shown.counts().tolist()}
+
+    return bench.unit("fit", inputs, work)
+
+
+def _bases(config: GeneratorConfig) -> list[Spec]:
+    return [need.generator for need in config.needs() if isinstance(need, Fitted) and need.generator is not None]
+
+
+def generators(bench: Bench, source: Source, fits: Sequence[Record]) -> tuple[Generator, ...]:
+    """The fitted generators, one for each part; kept in this process."""
+
+    def load(record: Record) -> Generator:
+        with bench.store.folder(record, "model/") as folder:
+            component = type(bench.configure("generators", source.generator)).component
+            generator: Generator = component.load(folder)  # type: ignore[attr-defined]
+            return generator
+
+    return tuple(bench.remember(f"generator {record['key']}", lambda r=record: load(r)) for record in fits)  # type: ignore[misc]
+
+
+# --- draw
+
+
+def draw_like(images: ImageSet, num_images: int) -> np.ndarray:
+    """How many images of each class make `num_images` in the proportions of `images`: int64 (K,), at least 1 each."""
+    counts = images.counts()
+    return np.maximum(np.floor(num_images * counts / counts.sum()).astype(np.int64), (counts > 0).astype(np.int64))
+
+
+def draw(bench: Bench, source: Source, fits: Sequence[Record], counts: np.ndarray, folder: Path) -> Pool:
+    """The first `counts[c]` images of each class, in pool order, without storing them."""
+    pieces = [_draw_class(bench, source, fits, c, 0, int(n), folder) for c, n in enumerate(counts) if n]
+    labels = [c for c, n in enumerate(counts) if n]
+    return _as_pool(bench, source, fits, [(c, 0, images, ids) for c, (images, ids) in zip(labels, pieces, strict=True)])
+
+
+def _draw_class(
+    bench: Bench, source: Source, fits: Sequence[Record], label: int, start: int, stop: int, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images start..stop of one class. Image i comes from part i mod P of the P parts that hold the class."""
+    holders = [p for p, record in enumerate(fits) if record["result"]["counts"][label]] or list(range(len(fits)))
+    index = np.arange(start, stop)
+    seeds = image_seeds(bench.seed("pool", source.fit_seed), label, index)
+    images = np.empty((len(index), *bench.splits["train"].image_shape), dtype=np.uint8)
+    source_ids = np.full(len(index), "", dtype=object)
+    config = bench.configure("generators", source.generator)
+    shown, fitted = shown_parts(bench, source.sampler), generators(bench, source, fits)
+    for turn, p in enumerate(holders):
+        rows = np.flatnonzero(index % len(holders) == turn)
+        wanted = Draw(np.full(len(rows), label, dtype=np.int64), index[rows] // len(holders), seeds[rows])
+        sources = shown[p] if fitted[p].needs_sources else None
+        filled = 0
+        for shard in fitted[p].sample(wanted, sources=sources, runtime=bench.runtime(config, folder)):
+            here = rows[filled : filled + len(shard.images)]
+            images[here], source_ids[here] = shard.images, shard.source_ids
+            filled += len(shard.images)
+        assert filled == len(rows), f"{source.generator.use} drew {filled} of {len(rows)} images"
+    return images, source_ids
+
+
+def capacity(bench: Bench, source: Source, fits: Sequence[Record], label: int) -> int | None:
+    """How many images of a class the fitted generators can draw; None: any number."""
+    fitted = generators(bench, source, fits)
+    holders = [p for p, record in enumerate(fits) if record["result"]["counts"][label]] or list(range(len(fits)))
+    limits = [limit for p in holders if (limit := fitted[p].capacity(label)) is not None]
+    return min(limits) * len(holders) if limits else None
+
+
+def shards(bench: Bench, source: Source, fits: Sequence[Record], size: np.ndarray) -> list[Record]:
+    """The shard units that hold at least `size[c]` images of each class (fewer where the generator has no more)."""
+    step = bench.config.fit.shard_images
+    records = []
+    for label, wanted in enumerate(size):
+        limit = capacity(bench, source, fits, label)
+        end = int(wanted) if limit is None else min(int(wanted), limit)
+        for start in range(0, end, step):
+            stop = start + step if limit is None else min(start + step, limit)
+            records.append(_shard(bench, source, fits, label, start, stop))
+    return records
+
+
+def _shard(bench: Bench, source: Source, fits: Sequence[Record], label: int, start: int, stop: int) -> Record:
+    def work(folder: Path) -> dict[str, Any]:
+        images, source_ids = _draw_class(bench, source, fits, label, start, stop, folder)
+        save_npy(folder / "images.npy", images)
+        fitted_on = sorted({f for record in fits for f in record["result"]["fitted_on"]})
+        return {"label": label, "start": start, "source_ids": [str(s) for s in source_ids], "fitted_on": fitted_on}
+
+    inputs = {
+        "fits": [f["key"] for f in fits], "pool_seed": bench.seed("pool", source.fit_seed), "label": label,
+        "start": start, "stop": stop,
+    }  # fmt: skip
+    return bench.unit("shard", inputs, work)
+
+
+def _as_pool(
+    bench: Bench, source: Source, fits: Sequence[Record], pieces: Sequence[tuple[int, int, np.ndarray, np.ndarray]]
+) -> Pool:
+    fitted_on = sorted({f for record in fits for f in record["result"]["fitted_on"]})
+    return _assemble(bench, bench.seed("pool", source.fit_seed), fitted_on, pieces)
+
+
+def _assemble(
+    bench: Bench, pool_seed: int, fitted_on: Sequence[str], pieces: Sequence[tuple[int, int, np.ndarray, np.ndarray]]
+) -> Pool:
+    """Join (label, start, images, source_ids) pieces in pool order: by index, then class, so that growth appends."""
+    train = bench.splits["train"]
+    groups = dict(zip(map(str, train.ids), map(str, train.groups), strict=True))
+    labels = np.concatenate([np.full(len(i), c, dtype=np.int64) for c, _, i, _ in pieces])
+    index = np.concatenate([np.arange(s, s + len(i)) for _, s, i, _ in pieces])
+    source_ids = np.concatenate([ids for *_, ids in pieces]).astype(str)
+    seeds = np.concatenate([image_seeds(pool_seed, c, np.arange(s, s + len(i))) for c, s, i, _ in pieces])
+    ids = np.array([f"synthetic/{train.class_names[c]}/{i}" for c, i in zip(labels, index, strict=True)])
+    own = np.array([groups.get(s, name) for s, name in zip(source_ids, ids, strict=True)])
+    pixels = np.concatenate([images for _, _, images, _ in pieces])
+    order = np.lexsort((labels, index))
+    images = ImageSet(pixels[order], labels[order], own[order], ids[order], train.class_names)
+    return Pool(images, seeds[order], source_ids[order], tuple(fitted_on))
+
+
+# --- gates and metrics
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What all gates say of a pool: keep bool (N,), and the JSON of it."""
+
+    keep: np.ndarray
+    passed: bool
+    summary: dict[str, Any]
+
+
+def gate_identities(bench: Bench, source: Source) -> dict[str, Any]:
+    """What of the gates decides their judgement."""
+    return {label: bench.identity("gates", spec) for label, spec in source.gates.items()}
+
+
+def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, folder: Path) -> Judged:
+    """Ask every gate; an image is kept if all keep it, the pool passes if all pass it."""
+    shown = concat(shown_parts(bench, source.sampler))
+    keep, reasons, gates, flagged = np.ones(len(pool), dtype=bool), [], {}, []
+    for label, spec in source.gates.items():
+        config = bench.configure("gates", spec)
+        runtime = bench.runtime(config, folder, fitted=lambda _: generators(bench, source, fits))
+        said = config.build().judge(
+            pool, shown=shown, unseen=bench.splits["val"], seed=bench.seed("gate", label), runtime=runtime
+        )
+        keep &= said.keep
+        reasons += [] if said.passed else [f"{label}: {said.reason}"]
+        gates[label] = {
+            "passed": bool(said.passed), "reason": said.reason, "kept": int(said.keep.sum()), "judged": len(pool),
+            "numbers": said.numbers,
+        }  # fmt: skip
+        flagged += [
+            {"gate": label, "row": f.row, "id": str(pool.images.ids[f.row]), "real_id": f.real_id, "space": f.space, "score": f.score}
+            for f in said.flagged
+        ]
+    kept = np.bincount(pool.images.labels[keep], minlength=pool.images.num_classes)
+    summary = {
+        "passed": not reasons, "reason": "; ".join(reasons), "gates": gates, "flagged": flagged,
+        "kept": kept.tolist(), "judged": pool.images.counts().tolist(), "fitted_on_unknown": UNKNOWN in pool.fitted_on,
+    }  # fmt: skip
+    return Judged(keep, not reasons, summary)
+
+
+def measure(bench: Bench, metric: Spec, space: Spec, images: ImageSet) -> dict[str, Any]:
+    """One metric of synthetic images against val, as JSON; value None and the reason where it refuses."""
+    val = bench.splits["val"]
+    reference, synthetic = bench.features(val, space), bench.features(images, space)
+    try:
+        said = bench.configure("metrics", metric).build().measure(
+            reference, synthetic, space=space.use, seed=bench.seed("metric")
+        )
+    except ValueError as error:
+        return {"name": f"{metric.use}_{space.use}", "value": None, "low": None, "high": None, "details": {}, "reason": str(error)}
+    return {"name": said.name, "value": said.value, "low": said.low, "high": said.high, "details": said.details, "reason": ""}
+
+
+def like_val(bench: Bench, pool: Pool) -> ImageSet:
+    """The largest prefix of a pool that has val's class proportions, at most as large as val."""
+    val, have = bench.splits["val"].counts(), pool.images.counts()
+    share = min([1.0, *(have[c] / val[c] for c in np.flatnonzero(val))])
+    return pool.first_per_class(np.floor(val * share).astype(np.int64)).images
+
+
+def kept(bench: Bench, source: Source, fits: Sequence[Record], parts: Sequence[Record]) -> Record:
+    """The judgement of a grown pool as a unit: which images may be used, and its numbers."""
+    quality = bench.config.fit.quality
+    metrics = bench.config.fit.metrics
+
+    def work(folder: Path) -> dict[str, Any]:
+        pool = _from_shards(bench, parts, bench.seed("pool", source.fit_seed))
+        judged = judge(bench, source, fits, pool, folder)
+        save_npy(folder / "keep.npy", judged.keep)
+        save_previews(pool.take(judged.keep), folder)
+        usable = like_val(bench, pool.take(judged.keep))
+        return {**judged.summary, "measured": [measure(bench, m, quality.space, usable) for m in metrics.values()]}
+
+    inputs = {
+        "shards": [p["key"] for p in parts], "gates": gate_identities(bench, source),
+        "metrics": [bench.identity("metrics", m) for m in metrics.values()],
+        "space": bench.identity("spaces", quality.space), "val": bench.splits["val"].fingerprint,
+        "seed": bench.config.seed, "pool_seed": bench.seed("pool", source.fit_seed),
+    }  # fmt: skip
+    return bench.unit("kept", inputs, work)
+
+
+def _from_shards(bench: Bench, parts: Sequence[Record], pool_seed: int) -> Pool:
+    pieces = []
+    for record in parts:
+        result = record["result"]
+        images = bench.shelf.array(record, "images.npy")
+        pieces.append((result["label"], result["start"], images, np.array(result["source_ids"], dtype=object)))
+    fitted_on = sorted({f for record in parts for f in record["result"]["fitted_on"]})
+    pool = _assemble(bench, pool_seed, fitted_on, pieces)
+    bench.know(pool.images)
+    return pool
+
+
+def load_pool(bench: Bench, key: str) -> Pool:
+    """The images that the gates kept, by the key of their `kept` unit; remembered in this process.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+
+    def load() -> Pool:
+        record = bench.store.read_json(f"kept/{key}/record.json")
+        parts = [bench.store.read_json(f"shard/{s}/record.json") for s in record["inputs"]["shards"]]
+        pool = _from_shards(bench, parts, record["inputs"]["pool_seed"])
+        return pool.take(bench.shelf.array(record, "keep.npy"))
+
+    pool: Pool = bench.remember(f"pool {key}", load)
+    return pool
+
+
+def save_flagged(pool: Pool, judged: Judged, folder: Path) -> list[str]:
+    """Write the most suspicious images as `flagged.npy` for the report; returns their ids. A fit stores no others."""
+    worst = sorted(judged.summary["flagged"], key=lambda f: (f["score"], f["row"]))[:50]
+    rows = sorted({f["row"] for f in worst})
+    save_npy(folder / "flagged.npy", pool.images.pixels[np.array(rows, dtype=np.int64)])
+    return [str(pool.images.ids[row]) for row in rows]
+
+
+def save_previews(pool: Pool, folder: Path) -> None:
+    """Write the first images of each class: `previews.npy` (K*P, H, W, C), `labels.npy`, and a PNG strip by class."""
+    have = np.minimum(pool.images.counts(), PREVIEWS_PER_CLASS)
+    first = pool.first_per_class(have).images
+    save_npy(folder / "previews.npy", first.pixels)
+    save_npy(folder / "previews-labels.npy", first.labels)
+    for label in np.flatnonzero(have):
+        strip = np.concatenate(list(first.of_class(int(label)).pixels), axis=1)
+        buffer = io.BytesIO()
+        Image.fromarray(strip[..., 0] if strip.shape[2] == 1 else strip).save(buffer, "PNG")
+        path = folder / "preview" / f"{int(label)}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+
+
+# --- mix
+
+
+def mixed(bench: Bench, pool_key: str | None, mixer: Spec | None, ratio: float | None) -> ImageSet:
+    """The training set of an arm."""
+    train = bench.splits["train"]
+    if pool_key is None or mixer is None:
+        return train
+    pool = load_pool(bench, pool_key)
+    mix: ImageSet = bench.configure("mixers", mixer).build().mix(train, pool, ratio=ratio, seed=bench.seed("mix"))
+    return mix
+
+
+def count_synthetic(images: ImageSet) -> int:
+    """How many images of a mixed set are synthetic."""
+    return int(np.char.startswith(images.ids.astype(str), "synthetic/").sum())

@@ -1,0 +1,124 @@
+"""The report: one HTML file that needs no network and no script, the answer in its first line."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from medsynth_ray.report import figures, tables
+from medsynth_ray.report.view import REAL, NearCopy, ReportView
+
+MAX_PREVIEW_PX = 128
+MAX_COPY_PX = 224
+MAX_PREVIEWS = 6
+MAX_NEAR_COPIES = 12
+
+_HERE = Path(__file__).parent
+
+MEANING = {
+    "helps": "The gain is larger than other patients and other training runs would explain, against every control.",
+    "harms": "Training with these synthetic images is worse than training on the real ones alone.",
+    "no_evidence": "The design was sharp enough for the stated effect, and did not show it.",
+    "cannot_tell": "The design was too coarse for the stated effect: neither a gain nor its absence is shown.",
+    "no_candidate": "Nothing came as far as the locked test.",
+}
+
+
+def render(view: ReportView) -> str:
+    """Write the page. It is a pure function of the view: same view, same bytes."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "fmt": tables.fmt,
+        "duration": tables.duration,
+        "settings": tables.settings,
+        "words": tables.words,
+    }
+    environment.globals |= {"interval": tables.interval, "REAL": REAL}
+    return environment.get_template("page.html.j2").render(
+        view=view,
+        css=Markup((_HERE / "page.css").read_text()),
+        headline=_lead(headline(view)),
+        word=(view.verdict or {}).get("word", "unfinished"),
+        meaning=MEANING.get((view.verdict or {}).get("word", ""), ""),
+        **_charts(view),
+        **_tables(view),
+        **_images(view),
+    )
+
+
+def headline(view: ReportView) -> str:
+    """The answer in one sentence."""
+    if view.verdict is not None:
+        return str(view.verdict["sentence"])
+    reason = {"budget reached": "the budget was reached first", "some trials failed": "some trials failed"}
+    return f"No verdict yet: {reason.get(view.status, 'the sweep is not finished')}. Below is what is known so far."
+
+
+def _lead(sentence: str) -> tuple[str, str]:
+    """The sentence in two: up to its colon, which is shown large, and the rest."""
+    lead, colon, rest = sentence.partition(": ")
+    return lead, colon + rest
+
+
+def png_uri(image: np.ndarray, max_px: int) -> str:
+    """uint8 (H, W, 1 or 3) as a PNG data URI, made smaller if a side is longer than `max_px`."""
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    if max(picture.size) > max_px:
+        picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _charts(view: ReportView) -> dict[str, Any]:
+    drawn = {name: getattr(figures, name)(view) for name in ("forest", "scores", "gain", "quality", "halving")}
+    return {**{name: Markup(svg) for name, svg in drawn.items()}, "legend": figures.legend(view)}
+
+
+def _tables(view: ReportView) -> dict[str, Any]:
+    names = tables.measured_names(view)
+    return {
+        "evidence": tables.arm_rows(view, "confirm"),
+        "selection": tables.arm_rows(view, "mix"),
+        "classes": tables.class_rows(view),
+        "harmed": tables.harmed_classes(view),
+        "measured_names": names,
+        "generators": [
+            {**row, "name": tables.display_name(row), "measured": {m["name"]: m for m in row["measured"]}}
+            for row in tables.candidates(view)
+        ],
+        "privacy": tables.privacy_rows(view),
+        "unjudged": tables.unjudged(view),
+        "run_rows": tables.run_rows(view),
+    }
+
+
+def _images(view: ReportView) -> dict[str, Any]:
+    columns = list(dict.fromkeys(p.generator for p in view.previews))
+    cells = {
+        (p.class_name, p.generator): [png_uri(image, MAX_PREVIEW_PX) for image in p.images[:MAX_PREVIEWS]]
+        for p in view.previews
+    }
+    return {
+        "columns": sorted(columns, key=lambda name: name != REAL),
+        "rows": [name for name in view.class_names if any(key[0] == name for key in cells)],
+        "cells": cells,
+        "copies": [_copy(pair) for pair in sorted(view.near_copies, key=lambda c: c.score)[:MAX_NEAR_COPIES]],
+    }
+
+
+def _copy(pair: NearCopy) -> dict[str, Any]:
+    return {
+        "pair": pair,
+        "synthetic": png_uri(pair.synthetic, MAX_COPY_PX),
+        "real": None if pair.real is None else png_uri(pair.real, MAX_COPY_PX),
+    }

@@ -1,0 +1,76 @@
+"""ReportView: everything that the page shows, and nothing else. The engine fills it; the page only formats it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+REAL = "real"
+"""The column of real images among the previews."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """Images of one class of one generator: uint8 (n, H, W, C). Image i has the same seed for every generator."""
+
+    generator: str
+    class_name: str
+    images: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class NearCopy:
+    """A synthetic image too near to a real one, both uint8 (H, W, C); real: None if withheld.
+
+    score: smaller is more suspicious.
+    """
+
+    generator: str
+    space: str
+    score: float
+    synthetic: np.ndarray
+    real: np.ndarray | None
+    synthetic_id: str
+    real_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class ReportView:
+    """What the page shows.
+
+    verdict: `Verdict.to_json()`, None while unfinished. status: finished | budget reached | unfinished | some trials
+    failed.
+    arms: rows with arm, role (candidate | control), generator, mixer, ratio (None: the mixer sets its own counts),
+    phase (mix | confirm), split (val | test), metric, mean, low, high, repeats, num_train, num_synthetic,
+    synthetic_share, parameters, cost_s, status (ok | rejected | skipped | failed), reason. Numbers of an arm that is
+    not ok may be None.
+    generators: rows with label, name (of the pool; may be left out), role (control: not shown), use, status (ok | rejected | failed), reason, parameters, measured (rows with name,
+    value, low, high, details, and reason where value is None), gates (label -> passed, reason, kept, judged, numbers), fitted_on_unknown, cost_s.
+    rungs: rows with generator, candidate, share, quality, promoted, parameters.
+    audit: findings with kind, severity (stop | quarantine | warn | info), message, ids. counts: split -> images of each class (K,).
+    power: `Power.to_json()`. looks: how often the locked test was opened. run: started, hours, trials, failed, workers,
+    host, versions and whatever else is worth telling.
+    """
+
+    name: str
+    sweep_id: str
+    status: str
+    description: str = ""
+    verdict: Row | None = None
+    arms: list[Row] = field(default_factory=list)
+    generators: list[Row] = field(default_factory=list)
+    rungs: list[Row] = field(default_factory=list)
+    previews: list[Preview] = field(default_factory=list)
+    near_copies: list[NearCopy] = field(default_factory=list)
+    audit: list[Row] = field(default_factory=list)
+    counts: dict[str, list[int]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    power: Row = field(default_factory=dict)
+    looks: int = 0
+    config_yaml: str = ""
+    command: str = ""
+    run: Row = field(default_factory=dict)

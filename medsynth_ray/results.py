@@ -1,0 +1,390 @@
+"""SweepResult: what a sweep found, read from its records. Writes verdict.json, report.html and run.json."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medsynth_ray import yamlfile
+from medsynth_ray.config import SweepConfig
+from medsynth_ray.data.dataset import Dataset
+from medsynth_ray.driver import environment, quoted
+from medsynth_ray.engine import pools
+from medsynth_ray.engine.bench import Bench, load_npy
+from medsynth_ray.engine.ledger import read_spent
+from medsynth_ray.engine.plan import Schedule
+from medsynth_ray.engine.store import Record, Store, canonical
+from medsynth_ray.images import ImageSet
+from medsynth_ray.protocols import Pool
+from medsynth_ray.seeds import derive
+from medsynth_ray.stats.interval import interval
+from medsynth_ray.stats.power import Power
+from medsynth_ray.stats.verdict import Verdict, compare, decide, no_candidate
+from medsynth_ray.sweep import Plan, Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medsynth_ray.engine.tune import Ended
+    from medsynth_ray.report.view import NearCopy, Preview, ReportView
+
+
+class SweepResult:
+    """A sweep's results so far; `verdict` is None until every phase is done."""
+
+    def __init__(
+        self, config: SweepConfig, store: Store, data: Dataset, plan: Plan, schedule: Schedule, power: Power
+    ) -> None:
+        self.config, self.store, self.data, self.plan, self.schedule, self.power = config, store, data, plan, schedule, power
+        self.folder = f"sweep/{config.sweep_id}"
+
+    # --- what came out
+
+    @functools.cached_property
+    def verdict(self) -> dict[str, Any] | None:
+        """The JSON of verdict.json: a pure function of config, records and decisions. None while unfinished."""
+        if not self.plan.complete or any(row["result"] is None for row in self.plan.confirm):
+            return None
+        decided = self._decided()
+        return {
+            "sweep": self.config.sweep_id, **decided.to_json(), "arm": self.plan.winner and self.plan.winner["arm"],
+            "confirm": [self._numbers(row, "test") for row in self.plan.confirm],
+            "mix": [self._numbers(row, "val") for row in self._mix_rows() if row["result"]],
+            "generators": [_slim(row) for row in self.generators()], "data": self.data.fingerprint,
+            "class_names": list(self.data.class_names), "counts": self.data.counts(), "power": self.power.to_json(),
+        }  # fmt: skip
+
+    @property
+    def arms(self) -> pd.DataFrame:
+        """One row for each arm of mix (on val) and confirm (on the locked test)."""
+        import pandas as pd
+
+        return pd.DataFrame(self.arm_rows())
+
+    def pool(self, arm: str) -> Pool:
+        """The synthetic images of an arm or generator that its gates kept.
+
+        Raises:
+            KeyError: no such arm, or it has no pool.
+        """
+        return pools.load_pool(self._bench, self._pool_key(arm))
+
+    def _pool_key(self, arm: str) -> str:
+        keys = {row["name"]: row["result"]["unit"] for row in self.plan.pools if row["result"]}
+        keys |= {row["arm"]: row["pool"] for row in self.plan.mix if row["pool"]}
+        if arm not in keys:
+            raise KeyError(f"no pool of {arm!r}; there are {', '.join(sorted(keys)) or 'none'}")
+        return str(keys[arm])
+
+    def fit_records(self, arm: str) -> list[Record]:
+        """The fit units, one for each part, that drew an arm's pool."""
+        key = self._pool_key(arm)
+        shard = self._record(f"shard/{self._record(f'kept/{key}')['inputs']['shards'][0]}")
+        return [self._record(f"fit/{fit}") for fit in shard["inputs"]["fits"]]
+
+    def nearest_real(self, images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+        """Row of the nearest train image, int64 (N,), and its Euclidean distance in the quality space, float (N,)."""
+        space = self.config.fit.quality.space
+        real, synthetic = self._bench.features(self.data.part("train"), space), self._bench.features(images, space)
+        squared = (synthetic**2).sum(1)[:, None] + (real**2).sum(1)[None] - 2.0 * synthetic @ real.T
+        nearest = squared.argmin(axis=1)
+        return nearest, np.sqrt(np.maximum(squared[np.arange(len(nearest)), nearest], 0.0))
+
+    @property
+    def report_path(self) -> str:
+        """Where report.html lies."""
+        return self.store.at(f"{self.folder}/report.html")
+
+    @functools.cached_property
+    def _bench(self) -> Bench:
+        return Bench(self.config, self.store, {name: self.data.part(name) for name in ("train", "val", "test")})
+
+    def _decided(self) -> Verdict:
+        settings, winner = self.config.verdict, self.plan.winner
+        about, caveats = self.config.confirm.about, self._caveats()
+        if winner is None:
+            return no_candidate(
+                self._why_none(), effect=settings.effect, about=about, metric=settings.metric, caveats=caveats
+            )
+        test = self.data.part("test")
+        rows = {row["arm"]: row for row in self.plan.confirm}
+        own = self._probs(rows[winner["arm"]])
+        comparisons = {
+            name: compare(
+                own, self._probs(row), test.labels, test.groups, control=name, metric=settings.metric,
+                seed=derive(self.config.seed, "bootstrap", name),
+            )
+            for name, row in rows.items()
+            if row["role"] == "control"
+        }  # fmt: skip
+        mix = winner["mixer"] if winner["ratio"] is None else f"{winner['mixer']}, ratio {winner['ratio']:g}"
+        return decide(
+            comparisons, effect=settings.effect, winner=f"{winner['label']} ({mix})", about=about, metric=settings.metric,
+            caveats=caveats,
+        )
+
+    def _why_none(self) -> str:
+        rows = [row for row in self.generators() if row["role"] == "candidate"]
+        said = "; ".join(f"{row['label']}: {row['reason']}" for row in rows if row["status"] != "ok")
+        return f"no pool came to the mix ({said})" if said else "no arm could be scored on val"
+
+    def _caveats(self) -> list[str]:
+        winner, found = self.plan.winner, []
+        if self.config.data.groups == "none":
+            found.append("groups: none. Images of one patient may stand in train and test, which flatters every arm.")
+        if winner is not None:
+            result = next(p["result"] for p in self.plan.pools if p["result"] and p["result"]["unit"] == winner["pool"])
+            if result["fitted_on_unknown"]:
+                found.append("fitted on unknown data: the generator may have seen the locked test.")
+            if "near_copy" not in {spec["use"] for spec in winner["settings"]["gates"].values()}:
+                found.append("privacy was not judged: no near_copy gate looked at this pool.")
+            if self.config.confirm.about == "pool":
+                found.append("conditional on one fitted generator: other fits of it may do better or worse.")
+        return found
+
+    def _record(self, path: str) -> Record:
+        record: Record = self.store.read_json(f"{path}/record.json")
+        return record
+
+    def _probs(self, row: Row) -> np.ndarray:
+        """Class probabilities (S, N, K) of one arm, in the order of the repeats."""
+        keys = row["result"]["scores"]
+        return np.stack([self._array(f"score/{keys[r]}", "probs.npy") for r in sorted(keys, key=int)])
+
+    def _array(self, path: str, name: str) -> np.ndarray:
+        return load_npy(self.store.file(self._record(path), name))
+
+    # --- rows
+
+    def _mix_rows(self) -> list[Row]:
+        order = {name: i for i, name in enumerate(["", *self.config.generators])}
+        return sorted(self.plan.mix, key=lambda r: (order.get(r["label"] or "", 99), r["arm"]))
+
+    def _numbers(self, row: Row, split: str) -> dict[str, Any]:
+        metric, held_out = self.config.verdict.metric, self.data.part(split)
+        probs = self._probs(row)
+        mean, low, high = interval(
+            held_out.labels, held_out.groups, probs.argmax(axis=2), num_classes=probs.shape[2], metric=metric,
+            seed=derive(self.config.seed, "interval", split, row["arm"]),
+        )  # fmt: skip
+        repeats = row["result"]["repeats"]
+        return {
+            "arm": row["arm"], "role": row["role"], "mean": mean, "low": low, "high": high,
+            "repeats": [repeats[r][metric] for r in sorted(repeats, key=int)], "num_train": row["result"]["num_train"],
+            "num_synthetic": row["result"]["num_synthetic"],
+        }  # fmt: skip
+
+    def arm_rows(self) -> list[dict[str, Any]]:
+        """The rows of the report's arms table; see `report.view`."""
+        rows = [self._arm_row(row, "mix", "val") for row in self._mix_rows()]
+        return rows + [self._arm_row(row, "confirm", "test") for row in self.plan.confirm]
+
+    def _arm_row(self, row: Row, phase: str, split: str) -> dict[str, Any]:
+        result = row["result"]
+        status = "ok" if result else ("skipped" if row["skipped"] else "failed")
+        empty = {"mean": None, "low": None, "high": None, "repeats": [], "num_train": None, "num_synthetic": None}
+        numbers = self._known_numbers(row, phase, split) if result else empty
+        share = numbers["num_synthetic"] / numbers["num_train"] if result else None
+        return {
+            **numbers, "arm": row["arm"], "role": "control" if row["role"] == "control" else "candidate",
+            "generator": row["label"] or "", "mixer": row["mixer"], "ratio": row["ratio"], "phase": phase, "split": split,
+            "metric": self.config.verdict.metric, "synthetic_share": share,
+            "parameters": row["settings"]["config"] if row["settings"] else {},
+            "cost_s": self._cost(result["units"]) if result else 0.0, "status": status, "reason": row["skipped"],
+        }  # fmt: skip
+
+    def _known_numbers(self, row: Row, phase: str, split: str) -> dict[str, Any]:
+        known = (self.verdict or {}).get(phase, [])
+        return next((dict(n) for n in known if n["arm"] == row["arm"]), None) or self._numbers(row, split)
+
+    def _cost(self, units: Sequence[str]) -> float:
+        """Seconds that these units took when they were computed."""
+        return round(float(sum(self._record(path)["meta"]["seconds"] for path in units)), 3)
+
+    def generators(self) -> list[dict[str, Any]]:
+        """One row for each pool, and for each generator that never came to one."""
+        rows = [self._pool_row(pool) for pool in self.plan.pools]
+        with_pool = {pool["label"] for pool in self.plan.pools}
+        rows += [self._rejected_row(label) for label in self.config.generators if label not in with_pool and self._fits(label)]
+        order = [*self.config.generators]
+        return sorted(rows, key=lambda r: (r["role"], order.index(r["label"]) if r["label"] in order else 99, r["name"]))
+
+    def _fits(self, label: str) -> list[Row]:
+        key = {"wave": 0, "share": 0.0, "candidate": ""}
+        return sorted((f for f in self.plan.fits if f["label"] == label), key=lambda f: [f[k] for k in key])
+
+    def _pool_row(self, pool: Row) -> dict[str, Any]:
+        result = pool["result"]
+        if result is None:
+            return _generator_row(pool, {}, "failed", "its trial failed", 0.0)
+        status = "ok" if result["passed"] else "rejected"
+        return _generator_row(pool, result, status, result["reason"], self._cost(result["units"]))
+
+    def _rejected_row(self, label: str) -> dict[str, Any]:
+        """A generator none of whose settings passed: told by its last fit."""
+        fits = self._fits(label)
+        last = next((f for f in reversed(fits) if f["result"]), None)
+        row = {"label": label, "name": label, "role": "candidate", "arm": (last or fits[-1])["arm"]}
+        if last is None:
+            return _generator_row(row, {}, "failed", "its trials failed", 0.0)
+        result = last["result"]
+        status = "rejected" if not result["passed"] else "failed"
+        reason = result["reason"] or "no quality number: " + "; ".join(m.get("reason", "") for m in result["measured"])
+        return _generator_row(row, result, status, reason, self._cost(result["units"]))
+
+    def rung_rows(self) -> list[dict[str, Any]]:
+        """Successive halving: every rung of every setting."""
+        reached = {(f["label"], f["wave"], f["candidate"], f["share"]) for f in self.plan.fits}
+        rows = []
+        for label in self.config.generators:
+            for f in self._fits(label):
+                later = {s for (g, w, c, s) in reached if (g, w, c) == (label, f["wave"], f["candidate"])}
+                rows.append({
+                    "generator": label, "candidate": f["candidate"], "share": f["share"],
+                    "quality": f["result"] and f["result"]["quality"], "promoted": max(later) > f["share"],
+                    "parameters": f["arm"]["config"],
+                })  # fmt: skip
+        return rows
+
+    # --- what is written
+
+    def write(self, command: Sequence[str], ended: Ended | None) -> None:
+        """Write verdict.json (once every phase is done), run.json and report.html.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        if self.verdict is not None:
+            self.store.overwrite(f"{self.folder}/verdict.json", canonical(self.verdict) + b"\n")
+        run = self._run(ended)
+        self.store.overwrite(f"{self.folder}/run.json", canonical(run) + b"\n")
+        self.render(command, run)
+
+    def render(self, command: Sequence[str], run: dict[str, Any] | None = None) -> str:
+        """Write report.html; returns its path."""
+        from medsynth_ray.report.page import render
+
+        kept = run or self.store.read_json(f"{self.folder}/run.json") or {}
+        self.store.overwrite(f"{self.folder}/report.html", render(self.view(command, kept)).encode())
+        return self.report_path
+
+    def _run(self, ended: Ended | None) -> dict[str, Any]:
+        spent = read_spent(self.store, self.config.sweep_id)
+        before = self.store.read_json(f"{self.folder}/run.json") or {}
+        failures = ended.failures if ended is not None else before.get("failures", [])
+        refused = ended.refused if ended is not None else before.get("budget_reached", False)
+        return {
+            "hours": round(spent.hours, 4), "trials": spent.trials_started, "drivers": spent.epoch,
+            "budget_reached": refused and not self.plan.complete, "failures": failures, "failed": len(failures),
+            "workers": self.config.runtime.workers, "store": self.store.url, **environment(),
+        }  # fmt: skip
+
+    def status(self, run: dict[str, Any]) -> str:
+        """finished | budget reached | some trials failed | unfinished."""
+        if self.verdict is not None:
+            return "finished"
+        if run.get("budget_reached"):
+            return "budget reached"
+        return "some trials failed" if run.get("failures") else "unfinished"
+
+    def view(self, command: Sequence[str], run: dict[str, Any]) -> ReportView:
+        """Everything that the report shows."""
+        from medsynth_ray.report.view import ReportView
+
+        return ReportView(
+            name=self.config.name, sweep_id=self.config.sweep_id, status=self.status(run),
+            description=self.config.description, verdict=self.verdict, arms=self.arm_rows(), generators=self.generators(),
+            rungs=self.rung_rows(), previews=self._previews(), near_copies=self._near_copies(),
+            audit=[f.to_json() for f in self.data.findings], counts=self.data.counts(), class_names=self.data.class_names,
+            power=self.power.to_json(), looks=len(self.plan.confirm) * self.config.confirm.repeats,
+            config_yaml=yamlfile.dump(self.config), command=quoted(command), run=run,
+        )  # fmt: skip
+
+    def _previews(self) -> list[Preview]:
+        from medsynth_ray.report.view import REAL, Preview
+
+        found = []
+        if self.config.report.real_images:
+            train = self.data.part("train")
+            for c, name in enumerate(train.class_names):
+                found.append(Preview(REAL, name, train.of_class(c).pixels[: pools.PREVIEWS_PER_CLASS]))
+        for name, path in self._preview_units():
+            images, labels = self._array(path, "previews.npy"), self._array(path, "previews-labels.npy")
+            found += [Preview(name, self.data.class_names[c], images[labels == c]) for c in np.unique(labels)]
+        return found
+
+    def _preview_units(self) -> list[tuple[str, str]]:
+        units = [(p["name"], f"kept/{p['result']['unit']}") for p in self.plan.pools if p["result"] and p["role"] != "control"]
+        named = {name for name, _ in units}
+        for label in self.config.generators:
+            last = next((f for f in reversed(self._fits(label)) if f["result"]), None)
+            if last is not None and not any(n == label or n.startswith(f"{label}.") for n in named):
+                units.append((label, f"quality/{last['result']['unit']}"))
+        return sorted(units, key=lambda u: list(self.config.generators).index(u[0].split(".")[0]))
+
+    def _near_copies(self, most: int = 12) -> list[NearCopy]:
+        """The most suspicious pairs of each judged generator."""
+        train = self.data.part("train")
+        row_of = {str(name): i for i, name in enumerate(train.ids)}
+        found = []
+        for name, judged, images in self._judged():
+            ranked = sorted(judged["flagged"], key=lambda f: (f["score"], f["id"]))
+            for flag in ranked[:most]:
+                if flag["id"] in images:
+                    found.append(self._near_copy(name, flag, images[flag["id"]], train, row_of))
+        return found
+
+    def _near_copy(
+        self, name: str, flag: dict[str, Any], synthetic: np.ndarray, train: ImageSet, row_of: dict[str, int]
+    ) -> NearCopy:
+        from medsynth_ray.report.view import NearCopy
+
+        shows = self.config.report.real_images and flag["real_id"] in row_of
+        real = train.pixels[row_of[flag["real_id"]]] if shows else None
+        return NearCopy(name, flag["space"], flag["score"], synthetic, real, flag["id"], flag["real_id"])
+
+    def _judged(self) -> list[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
+        """(name, judgement, images by id) of every candidate pool or, without one, of its last fit's flagged images."""
+        found = []
+        for pool in self.plan.pools:
+            if pool["role"] == "candidate" and pool["result"]:
+                shards = self._record(f"kept/{pool['result']['unit']}")["inputs"]["shards"]
+                found.append((pool["name"], pool["result"], self._shard_images(shards, pool["result"]["flagged"])))
+        for label in self.config.generators:
+            if not any(p["label"] == label for p in self.plan.pools):
+                last = next((f for f in reversed(self._fits(label)) if f["result"]), None)
+                if last is not None:
+                    path = f"quality/{last['result']['unit']}"
+                    images, ids = self._array(path, "flagged.npy"), last["result"]["flagged_ids"]
+                    found.append((label, last["result"], dict(zip(ids, images, strict=True))))
+        return found
+
+    def _shard_images(self, shards: Sequence[str], flagged: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+        wanted = {flag["id"] for flag in sorted(flagged, key=lambda f: f["score"])[:50]}
+        images: dict[str, np.ndarray] = {}
+        for key in shards if wanted else []:
+            record = self._record(f"shard/{key}")
+            label, start = record["result"]["label"], record["result"]["start"]
+            pixels = load_npy(self.store.file(record, "images.npy"))
+            names = [f"synthetic/{self.data.class_names[label]}/{start + i}" for i in range(len(pixels))]
+            images |= {n: p for n, p in zip(names, pixels, strict=True) if n in wanted}
+        return images
+
+
+def _generator_row(pool: Row, result: Row, status: str, reason: str, cost_s: float) -> dict[str, Any]:
+    return {
+        "label": pool["label"], "name": pool["name"], "role": pool["role"], "use": pool["arm"]["use"], "status": status,
+        "reason": reason, "parameters": pool["arm"]["config"], "measured": result.get("measured", []),
+        "gates": result.get("gates", {}), "kept": result.get("kept", []), "judged": result.get("judged", []),
+        "fitted_on_unknown": result.get("fitted_on_unknown", False), "cost_s": cost_s,
+    }  # fmt: skip
+
+
+def _slim(row: dict[str, Any]) -> dict[str, Any]:
+    """A generator's row without what may differ between runs."""
+    return {k: v for k, v in row.items() if k != "cost_s"}
+
+

@@ -1,0 +1,259 @@
+"""The three phases of a sweep as straight-line code: fit, mix, confirm. What a trial does is in `trial.py`.
+
+Every `yield` is a barrier: it hands out jobs and goes on with their results, in order. Every choice is a recorded
+decision. Nothing here depends on time, on the number of workers, or on which worker was first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medsynth_ray import registry
+from medsynth_ray.config import SweepConfig
+from medsynth_ray.engine import search
+from medsynth_ray.engine.jobs import CONTROLS, Arm, Jobs, short
+from medsynth_ray.engine.plan import Decisions, Job, Steps, promote
+from medsynth_ray.seeds import derive
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Plan:
+    """A sweep's plan and what has come out so far.
+
+    counts: images of each class in train, int64 (K,). fits, pools, mix, confirm: one row for each finished job.
+    """
+
+    config: SweepConfig
+    jobs: Jobs
+    decisions: Decisions
+    counts: np.ndarray
+    fits: list[Row] = field(default_factory=list)
+    pools: list[Row] = field(default_factory=list)
+    mix: list[Row] = field(default_factory=list)
+    confirm: list[Row] = field(default_factory=list)
+    winner: Row | None = None
+    complete: bool = False
+
+    # --- the whole
+
+    def steps(self) -> Steps:
+        """fit -> mix -> confirm."""
+        yield [self.jobs.embed(split, spaces) for split in ("train", "val") if (spaces := self.jobs.spaces("fit", "mix"))]
+        yield [
+            self._real_only(),
+            *(self._generator(label) for label in self.config.generators),
+            *(self._pool(control, self.jobs.control_arm(control), "control") for control in CONTROLS),
+        ]
+        yield [self._arm(pool, mixer, ratio) for pool in self._usable() for mixer, ratio in self.mixes()]
+        self.winner = self._choose()
+        if self.winner is not None:
+            yield from self._confirm(self.winner)
+        self.complete = True
+
+    # --- phase 1: fit
+
+    def _generator(self, label: str) -> Steps:
+        """Search one generator's settings in waves, each by successive halving; draw the pools of the best."""
+        config = self.config.generators[label]
+        told: list[search.Told] = []
+        finished: list[tuple[str, float | None, Arm]] = []
+        for wave in range(1 if config.search is None else search.num_waves(config.search)):
+            proposals = self._proposals(label, wave, told)
+            reached = yield [self._halving(label, wave, proposals)]
+            for values, qualities in zip(proposals, reached[0], strict=True):
+                arm = self.jobs.arm(label, values)
+                last = len(qualities) == len(self.jobs.generator_config(arm).rungs())
+                told.append(search.Told(values, tuple(qualities), last))
+                if last:
+                    finished.append((short(arm["config"]), qualities[-1], arm))
+        ranked = [(key, value) for key, value, _ in finished]
+        keep = self.config.fit.keep
+        best = self.decisions.decide(f"survivors-{label}", ranked, lambda: promote(ranked, keep))
+        arms = {key: arm for key, _, arm in finished}
+        yield [self._pool(label, arms[key], "candidate") for key in best]
+
+    def _proposals(self, label: str, wave: int, told: list[search.Told]) -> list[dict[str, Any]]:
+        config = self.config.generators[label]
+        if config.search is None:
+            return [{}]
+        space = config.search.space
+        if space is None:
+            space = self.jobs.generator_config(self.jobs.arm(label, {})).search_space()
+        seed = derive(self.config.seed, "search", label)
+        told_json = [[t.values, t.quality, t.finished] for t in told]
+        asked = config.search
+        proposals: list[dict[str, Any]] = self.decisions.decide(
+            f"ask-{label}-{wave}", told_json, lambda: search.ask(asked, space, wave, told, seed)
+        )
+        return proposals
+
+    def _halving(self, label: str, wave: int, proposals: list[dict[str, Any]]) -> Steps:
+        """Take proposals up the rungs; a rung promotes its best 1/eta. Returns the qualities that each one reached."""
+        arms = [self.jobs.arm(label, values) for values in proposals]
+        reached: list[list[float | None]] = [[] for _ in arms]
+        rungs = self.jobs.generator_config(arms[0]).rungs() if arms else ()
+        alive = list(range(len(arms)))
+        for number, share in enumerate(rungs):
+            results = yield [self.jobs.fit(label, arms[i], share) for i in alive]
+            for i, result in zip(alive, results, strict=True):
+                reached[i].append(result["quality"] if result else None)
+                self.fits.append(_fit_row(label, wave, share, arms[i], result))
+            if number + 1 < len(rungs):
+                alive = self._promoted(label, wave, number, arms, alive, reached)
+        return reached
+
+    def _promoted(
+        self, label: str, wave: int, rung: int, arms: list[Arm], alive: list[int], reached: list[list[float | None]]
+    ) -> list[int]:
+        ranked = [(f"{short(arms[i]['config'])}-{i}", reached[i][-1]) for i in alive]
+        num = math.ceil(len(alive) / self.config.fit.eta)
+        best = self.decisions.decide(f"promote-{label}-{wave}-{rung}", ranked, lambda: promote(ranked, num))
+        return [i for i, (key, _) in zip(alive, ranked, strict=True) if key in best]
+
+    def _pool(self, label: str, arm: Arm, role: str) -> Steps:
+        (result,) = yield [self.jobs.pool(label, arm, self._demand())]
+        name = label if self.config.fit.keep == 1 or role == "control" else f"{label}.{short(arm['config'])}"
+        self.pools.append({"label": label, "name": name, "role": role, "arm": arm, "result": result})
+
+    def _demand(self) -> list[int]:
+        """The most synthetic images of each class that any arm takes."""
+        each = [self._takes(mixer, ratio) for mixer, ratio in self.mixes()]
+        return [int(n) for n in np.max([*each, np.zeros_like(self.counts)], axis=0)]
+
+    # --- phase 2: mix
+
+    def mixes(self) -> list[tuple[str, float | None]]:
+        mixes: list[tuple[str, float | None]] = []
+        for label, spec in self.config.mix.mixers.items():
+            takes_ratio = registry.load("mixers", spec.use).takes_ratio  # type: ignore[attr-defined]
+            mixes += [(label, r) for r in self.config.mix.ratios if r > 0] if takes_ratio else [(label, None)]
+        return mixes
+
+    def _takes(self, mixer: str, ratio: float | None) -> np.ndarray:
+        spec = self.config.mix.mixers[mixer]
+        takes: np.ndarray = registry.configure("mixers", spec).build().demand(self.counts, ratio=ratio)
+        return takes
+
+    def _usable(self) -> list[Row]:
+        """Pools that passed their gates, candidates first, in the order of the sweep file."""
+        order = [*self.config.generators, *CONTROLS]
+        passed = [p for p in self.pools if p["result"] is not None and p["result"]["passed"]]
+        return sorted(passed, key=lambda p: (p["role"], order.index(p["label"]), p["name"]))
+
+    def _real_only(self) -> Steps:
+        repeats = list(range(self.config.mix.repeats))
+        job = self.jobs.score("real_only", pool=None, mixer=None, ratio=None, phase="mix", repeats=repeats)
+        (result,) = yield [job]
+        self.mix.append(_arm_row("real_only", "control", None, None, None, result))
+
+    def _arm(self, pool: Row, mixer: str, ratio: float | None) -> Steps:
+        name = arm_name(pool["name"], mixer, ratio)
+        lacking = self._lacking(pool, mixer, ratio)
+        if lacking:
+            self.mix.append(_arm_row(name, pool["role"], pool, mixer, ratio, None, skipped=lacking))
+            return
+        repeats = list(range(self.config.mix.repeats))
+        key = pool["result"]["unit"]
+        job = self.jobs.score(
+            name, pool=key, mixer=mixer, ratio=ratio, phase="mix", repeats=repeats, label=pool["name"], arm=pool["arm"]
+        )
+        (result,) = yield [job]
+        self.mix.append(_arm_row(name, pool["role"], pool, mixer, ratio, result))
+
+    def _lacking(self, pool: Row, mixer: str, ratio: float | None) -> str:
+        """Why a pool is too small for an arm; empty if it is not."""
+        takes, has = self._takes(mixer, ratio), np.array(pool["result"]["kept"])
+        short_of = [f"{int(takes[c])} of class {c} needed, {int(has[c])} kept" for c in np.flatnonzero(has < takes)]
+        return "; ".join(short_of)
+
+    def _choose(self) -> Row | None:
+        """The candidate with the best mean on val; ties go to the first name."""
+        metric = self.config.verdict.metric
+        rows = {r["arm"]: r for r in self.mix if r["role"] == "candidate" and r["result"]}
+        means = sorted((-mean_score(r["result"], metric), name) for name, r in rows.items())
+        name = self.decisions.decide("winner", means, lambda: means[0][1] if means else None)
+        return rows.get(name)
+
+    # --- phase 3: confirm
+
+    def _confirm(self, winner: Row) -> Steps:
+        """The winner and every control on the locked test, repeat by repeat."""
+        if spaces := self.jobs.spaces("confirm"):
+            yield [self.jobs.embed(split, spaces) for split in ("train", "val", "test")]
+        repeats = range(self.config.confirm.repeats)
+        sources: list[tuple[str, str, Row | None]] = [("winner", winner["arm"], winner), ("control", "real_only", None)]
+        sources += [("control", c, row) for c in CONTROLS if (row := self._control_row(c, winner)) is not None]
+        results = yield [self._confirm_one(name, row, r) for _, name, row in sources for r in repeats]
+        for place, (role, name, row) in enumerate(sources):
+            own = results[place * len(repeats) : (place + 1) * len(repeats)]
+            self.confirm.append(_confirm_row(name, role, row, own))
+
+    def _control_row(self, control: str, winner: Row) -> Row | None:
+        """The control's pool, mixed like the winner; None where the winner itself is that control's generator."""
+        if self.config.generators[winner["label"]].use == CONTROLS[control]:
+            return None
+        pool = next(p for p in self.pools if p["label"] == control and p["role"] == "control")
+        if pool["result"] is None:
+            return None
+        return {**winner, "arm": control, "role": "control", "pool": pool["result"]["unit"], "settings": pool["arm"]}
+
+    def _confirm_one(self, name: str, row: Row | None, repeat: int) -> Steps:
+        """One arm in one repeat; where the verdict is about the method, the winner is fitted anew for it."""
+        pool = None if row is None else row["pool"]
+        if row is not None and row["role"] == "candidate" and self.config.confirm.about == "method":
+            (drawn,) = yield [self.jobs.pool(row["label"], row["settings"], self._demand(), fit_seed=repeat + 1)]
+            if drawn is None or not drawn["passed"]:
+                return None
+            pool = drawn["unit"]
+        (result,) = yield [self._confirm_job(name, row, pool, repeat)]
+        return result
+
+    def _confirm_job(self, name: str, row: Row | None, pool: str | None, repeat: int) -> Job:
+        return self.jobs.score(
+            f"confirm {name} repeat {repeat}", pool=pool, mixer=row and row["mixer"], ratio=row and row["ratio"],
+            phase="confirm", repeats=[repeat], label=name if row else "", arm=row and row["settings"],
+        )  # fmt: skip
+
+
+def arm_name(pool: str, mixer: str, ratio: float | None) -> str:
+    """`gaussian+add@0.5`."""
+    return f"{pool}+{mixer}" if ratio is None else f"{pool}+{mixer}@{ratio:g}"
+
+
+def mean_score(result: Row, metric: str) -> float:
+    """Mean of a metric over the repeats of an arm."""
+    return float(np.mean([scores[metric] for scores in result["repeats"].values()]))
+
+
+def _fit_row(label: str, wave: int, share: float, arm: Arm, result: Row | None) -> Row:
+    return {"label": label, "wave": wave, "share": share, "candidate": short(arm["config"]), "arm": arm, "result": result}
+
+
+def _arm_row(
+    name: str, role: str, pool: Row | None, mixer: str | None, ratio: float | None, result: Row | None, skipped: str = ""
+) -> Row:
+    return {
+        "arm": name, "role": role, "label": pool and pool["label"], "settings": pool and pool["arm"],
+        "pool": pool and pool["result"]["unit"], "mixer": mixer, "ratio": ratio, "result": result, "skipped": skipped,
+    }  # fmt: skip
+
+
+def _confirm_row(name: str, role: str, row: Row | None, results: list[Row | None]) -> Row:
+    whole = None
+    if all(r is not None for r in results):
+        done = [r for r in results if r is not None]
+        whole = {
+            **done[0],
+            **{k: {n: v for r in done for n, v in r[k].items()} for k in ("repeats", "scores")},
+            "units": [u for r in done for u in r["units"]],
+        }
+    return {
+        "arm": name, "role": role, "label": row and row["label"], "settings": row and row["settings"],
+        "pool": row and row["pool"], "mixer": row and row["mixer"], "ratio": row and row["ratio"], "result": whole, "skipped": "",
+    }  # fmt: skip

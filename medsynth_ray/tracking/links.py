@@ -1,0 +1,25 @@
+"""Addresses of the MLflow 3.17 pages that answer the questions of a sweep. Cheap to import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from urllib.parse import quote
+
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `medsynth ui` serves a database file."""
+
+MAX_COMPARED = 100
+"""The compare page gets slow above this."""
+
+
+def links(base_url: str, experiment_id: str, run_ids: Sequence[str]) -> dict[str, str]:
+    """`runs`, the list; `charts`, with the image grid; `compare`, side by side.
+
+    base_url: address of the tracking server, or of the UI of a database file.
+    """
+    runs = f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs"
+    compared = quote(json.dumps(list(run_ids[:MAX_COMPARED]), separators=(",", ":")))
+    experiments = quote(json.dumps([experiment_id]))
+    compare = f"{base_url.rstrip('/')}/#/compare-runs?runs={compared}&experiments={experiments}"
+    return {"runs": runs, "charts": f"{runs}?compareRunsMode=CHART", "compare": compare}

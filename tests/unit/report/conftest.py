@@ -1,0 +1,208 @@
+"""A ReportView of a sweep that never ran, with everything in it that a page can show."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+
+from medsynth_ray.report.view import NearCopy, Preview, ReportView
+from medsynth_ray.stats.power import plan_power
+from medsynth_ray.stats.verdict import compare, decide
+
+CLASSES = ("nevus", "melanoma", "<script>alert(1)</script>")
+GENERATORS = ("gaussian", "dcgan_small", "img2img")
+NUM_REPEATS = 8
+
+
+def arm(name, phase, mean, **change):
+    """One row of `ReportView.arms`."""
+    rng = np.random.default_rng(zlib.crc32(f"{name} {phase}".encode()))
+    num = 3 if phase == "mix" else NUM_REPEATS
+    row = {
+        "arm": name,
+        "role": "candidate",
+        "generator": None,
+        "mixer": None,
+        "ratio": None,
+        "phase": phase,
+        "split": "val" if phase == "mix" else "test",
+        "metric": "balanced_accuracy",
+        "mean": mean,
+        "low": None if mean is None else mean - 0.021,
+        "high": None if mean is None else mean + 0.021,
+        "repeats": [] if mean is None else [mean + float(d) for d in rng.normal(0, 0.008, num)],
+        "num_train": 1200,
+        "num_synthetic": 0,
+        "synthetic_share": 0.0,
+        "parameters": {},
+        "cost_s": 12.5,
+        "status": "ok",
+        "reason": "",
+    }
+    return {**row, **change}
+
+
+def mixed(generator, mixer, ratio, mean, **change):
+    """A candidate of the mix phase."""
+    synthetic = round(1200 * ratio / (1 - ratio))
+    return arm(
+        f"{generator}/{mixer}/{ratio:.2f}", "mix", mean, generator=generator, mixer=mixer, ratio=ratio,
+        num_train=1200 + synthetic, num_synthetic=synthetic, synthetic_share=ratio,
+        parameters={"learning_rate": 1e-4, "num_components": 24}, cost_s=41.0, **change,
+    )  # fmt: skip
+
+
+def arms():
+    """Both phases; one arm was rejected, one failed."""
+    gains = {("gaussian", "add"): (0.01, 0.03, 0.02), ("gaussian", "replace"): (-0.01, -0.02, -0.05)}
+    gains[("dcgan_small", "add")] = (0.004, 0.011, -0.006)
+    rows = [arm("real_only", "mix", 0.781, role="control")]
+    rows += [
+        mixed(generator, mixer, ratio, 0.781 + gain)
+        for (generator, mixer), found in gains.items()
+        for ratio, gain in zip((0.25, 0.5, 0.75), found, strict=True)
+    ]
+    failed = {"status": "failed", "reason": "diverged: loss is NaN at step 120"}
+    rows += [mixed("img2img", "add", 0.25, None, status="rejected", reason="near_copy: 31 of 200 flagged")]
+    rows += [mixed("img2img", "add", 0.5, None, **failed)]
+    winner = {"generator": "gaussian", "mixer": "add", "ratio": 0.5, "num_synthetic": 1200, "synthetic_share": 0.5}
+    return rows + [
+        arm("gaussian/add/0.50", "confirm", 0.812, **winner, num_train=2400),
+        arm("real_only", "confirm", 0.771, role="control"),
+        arm("real_classic", "confirm", 0.779, role="control"),
+        arm("real_oversampled", "confirm", 0.768, role="control", cost_s=9000.0),
+    ]
+
+
+def verdict(gain=0.06):
+    """A real verdict, decided from simulated probabilities."""
+    rng = np.random.default_rng(5)
+    labels, groups = np.arange(600) % 3, (np.arange(600) // 2).astype(str)
+    hard = rng.normal(0, 1, 600)
+
+    def probs(right):
+        hit = hard + rng.normal(0, 0.4, (NUM_REPEATS, 600)) < np.quantile(hard, right)
+        return np.eye(3)[np.where(hit, labels, (labels + 1) % 3)]
+
+    winner = probs(0.72 + gain)
+    found = {
+        name: compare(winner, probs(right), labels, groups, control=name, metric="balanced_accuracy", seed=0)
+        for name, right in (("real_only", 0.72), ("real_classic", 0.73), ("real_oversampled", 0.715))
+    }
+    caveats = ("conditional on one fitted generator", "groups: none, every image stands alone")
+    what = {"effect": 0.03, "winner": "gaussian (add, ratio 0.50)", "about": "pool", "metric": "balanced_accuracy"}
+    return decide(found, **what, caveats=caveats).to_json()
+
+
+def generators():
+    """Two that passed their gates and one that copies."""
+
+    def measured(kid, frechet):
+        floor = {"real_vs_real": 0.0021}
+        return [
+            {"name": "kid_efficientnet_lite0", "value": kid, "low": kid - 0.004, "high": kid + 0.005, "details": floor},
+            {"name": "frechet_efficientnet_lite0_n300", "value": frechet, "low": None, "high": None, "details": {}},
+        ]
+
+    def gates(passed, kept):
+        numbers = {"flagged": 500.0 - kept, "copy_rate_upper": 0.0123 if passed else 0.181}
+        reason = "" if passed else "31 of 200 flagged, 4 expected"
+        near = {"passed": passed, "reason": reason, "kept": kept, "judged": 500, "numbers": numbers}
+        return {"dedupe": {"passed": True, "reason": "", "kept": 500, "judged": 512, "numbers": {}}, "near_copy": near}
+
+    rows = []
+    found = (("gaussian", 0.0312, True, 498), ("dcgan_small", 0.0871, True, 500), ("img2img", 0.0042, False, 410))
+    for label, kid, passed, kept in found:
+        rows.append(
+            {
+                "label": label,
+                "use": label.split("_")[0],
+                "status": "ok" if passed else "rejected",
+                "reason": "" if passed else "near_copy",
+                "parameters": {"learning_rate": 2e-4, "steps": 2000},
+                "measured": measured(kid, 1000 * kid),
+                "gates": gates(passed, kept),
+                "fitted_on_unknown": label == "img2img",
+                "cost_s": 312.4,
+            }
+        )
+    control = {"label": "real_classic", "role": "control", "gates": {}, "measured": [], "fitted_on_unknown": False}
+    return [*rows, {**rows[0], **control, "use": "classic_augment"}]
+
+
+def rungs():
+    """Two generators, three settings each, three rungs."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "generator": generator,
+            "candidate": c,
+            "share": share,
+            "quality": float(0.2 / (1 + 4 * share) + 0.02 * c + rng.normal(0, 0.004)),
+            "promoted": c < promoted,
+            "parameters": {"learning_rate": 10.0 ** -(c + 3)},
+        }
+        for generator in GENERATORS[:2]
+        for share, num, promoted in ((1 / 9, 6, 3), (1 / 3, 3, 1), (1.0, 1, 1))
+        for c in range(num)
+    ]
+
+
+def picture(seed, size=48, channels=3):
+    """A smooth blob, uint8 (size, size, channels)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size - rng.uniform(0.4, 0.6, (2, 1, 1))
+    blob = np.exp(-(x**2 + y**2) * rng.uniform(8, 20))[:, :, None] * rng.uniform(80, 200, channels)
+    return np.clip(blob + rng.normal(30, 6, (size, size, channels)), 0, 255).astype(np.uint8)
+
+
+def view(**change) -> ReportView:
+    """The whole page, with some fields changed."""
+    previews = [
+        Preview(generator, name, np.stack([picture(100 * c + 10 * g + i) for i in range(6)]))
+        for c, name in enumerate(CLASSES)
+        for g, generator in enumerate(("gaussian", "dcgan_small", "img2img", "real"))
+    ]
+    copies = [
+        NearCopy("img2img", "efficientnet_lite0", 0.011, picture(1), picture(1), "synthetic/1/7", "a/b.png"),
+        NearCopy("img2img", "baseline", 0.004, picture(2), None, "synthetic/0/12", "<b>.png"),
+    ]
+    joined = "12 pairs of near duplicates were joined to one group"
+    groups = {"kind": "near_duplicates", "severity": "warn", "message": joined}
+    bad = {"kind": "unreadable", "severity": "quarantine", "message": "1 file cannot be read", "ids": ["<img src=x>.png"]}
+    power = plan_power([200, 200, 200], repeats=8, effect=0.03, discordance=0.12, repeat_sd=0.01)
+    given = {
+        "name": "quickstart",
+        "sweep_id": "quickstart-1a2b3c4d",
+        "status": "finished",
+        "description": "Three generators on a small skin data set.",
+        "verdict": verdict(),
+        "arms": arms(),
+        "generators": generators(),
+        "rungs": rungs(),
+        "previews": previews,
+        "near_copies": copies,
+        "audit": [{**groups, "ids": [f"id-{i}" for i in range(24)]}, bad],
+        "counts": {"train": [700, 300, 200], "val": [140, 60, 40], "test": [200, 200, 200]},
+        "class_names": CLASSES,
+        "power": power.to_json(),
+        "looks": 1,
+        "config_yaml": "name: quickstart\nverdict:\n  effect: 0.03\n",
+        "command": "medsynth run sweeps/quickstart.yaml -s seed=0",
+        "run": {"started": "2025-01-01T10:00:00Z", "hours": 0.4, "trials": 57, "failures": [{"job": "fit-1", "message": "NaN"}], "versions": {"ray": "2.60"}},
+    }
+    return ReportView(**{**given, **change})
+
+
+@pytest.fixture
+def make_view():
+    """Makes the ReportView of this file, with some fields changed."""
+    return view
+
+
+@pytest.fixture
+def make_arm():
+    """Makes one row of `ReportView.arms`."""
+    return arm

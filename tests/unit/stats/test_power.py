@@ -1,0 +1,116 @@
+"""The power formula against its closed form, against the table of the notes, and against simulation of the rule."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from medsynth_ray.stats.paired import sign_flip_p, two_way_bootstrap
+from medsynth_ray.stats.power import detectable_difference, min_repeats, plan_power, power_line
+
+NOISE = {"discordance": 0.12, "repeat_sd": 0.01}
+Z = 1.959964 + 0.841621
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_balanced_classes_have_a_closed_form(metric):
+    # K equal classes: (1/K^2) sum q / (n/K) = q / n, whatever the metric.
+    found = detectable_difference([225] * 4, repeats=8, metric=metric, **NOISE)
+    assert found == pytest.approx(Z * math.sqrt(0.12 / 900 + 2e-4 / 8), rel=1e-5)
+
+
+def test_a_rare_class_blunts_balanced_accuracy_only():
+    balanced = detectable_difference([880, 20], repeats=8, metric="balanced_accuracy", **NOISE)
+    assert balanced == pytest.approx(Z * math.sqrt(0.12 * (1 / 880 + 1 / 20) / 4 + 2e-4 / 8), rel=1e-5)
+    assert detectable_difference([880, 20], repeats=8, metric="accuracy", **NOISE) < 0.4 * balanced
+
+
+def test_many_images_of_few_patients_count_as_patients():
+    grouped = detectable_difference([500, 500], group_counts=[50, 40], repeats=8, **NOISE)
+    assert grouped == detectable_difference([50, 40], repeats=8, **NOISE)
+
+
+def test_a_class_without_test_images_is_left_out():
+    without = detectable_difference([100, 100], repeats=8, **NOISE)
+    assert detectable_difference([100, 0, 100], repeats=8, **NOISE) == without
+
+
+@pytest.mark.parametrize(("effect", "images"), [(0.02, 1960), (0.03, 870), (0.05, 312)])
+def test_images_needed_match_mcnemar_at_ten_percent_discordance(effect, images):
+    # notes/evaluation.md 4b, statsmodels; the formula leaves out the small term effect^2 of the variance.
+    found = plan_power([100, 100], repeats=8, effect=effect, discordance=0.1, repeat_sd=0.0, metric="accuracy")
+    assert found.images_needed == pytest.approx(images, rel=0.02)
+
+
+@pytest.mark.parametrize(("alpha", "repeats"), [(0.05, 6), (0.01, 8), (0.5, 2)])
+def test_min_repeats(alpha, repeats):
+    assert min_repeats(alpha) == repeats
+
+
+def test_what_is_needed_is_enough():
+    short = plan_power([100, 60], repeats=8, effect=0.05, **NOISE)
+    factor = short.images_needed / 160
+    grown = np.ceil(np.array([100, 60]) * factor).astype(int)
+    assert not short.sufficient
+    assert plan_power(grown, repeats=8, effect=0.05, **NOISE).sufficient
+    noisy = plan_power([4000, 4000], repeats=6, effect=0.03, discordance=0.12, repeat_sd=0.03)
+    assert noisy.repeats_needed == 19
+    assert plan_power([4000, 4000], repeats=19, effect=0.03, discordance=0.12, repeat_sd=0.03).sufficient
+    assert not plan_power([4000, 4000], repeats=18, effect=0.03, discordance=0.12, repeat_sd=0.03).sufficient
+
+
+@pytest.mark.parametrize(
+    ("counts", "repeats", "repeat_sd", "parts"),
+    [
+        ([2000, 2000], 8, 0.01, ["4,000 test images and 8 paired repeats", "enough for the stated effect of 0.030"]),
+        ([60, 60], 8, 0.01, ["too coarse for the stated effect of 0.030", "about 1,339 test images"]),
+        ([2000, 2000], 5, 0.01, ["5 repeats cannot reach p <= 0.05 by sign flip (at best 0.0625); 6 can", "s 6 r"]),
+        ([60, 60], 5, 0.01, ["too coarse", "cannot reach", "test images (and groups in proportion) with 6 repeats."]),
+        ([60, 60], 6, 0.05, ["needs more test images and more repeats together"]),
+        ([4000, 4000], 6, 0.03, ["It needs 19 repeats."]),
+    ],
+)
+def test_the_line_says_what_is_missing(counts, repeats, repeat_sd, parts):
+    line = power_line(plan_power(counts, repeats=repeats, effect=0.03, discordance=0.12, repeat_sd=repeat_sd))
+    assert [part for part in parts if part not in line] == []
+    assert line.endswith(".")
+
+
+def test_to_json_is_plain():
+    plain = plan_power(np.array([60, 60]), repeats=8, effect=0.03, **NOISE).to_json()
+    assert {type(v) for v in plain.values()} <= {str, int, float, bool, type(None)}
+    assert plain["line"].startswith("With 120 test images")
+
+
+@pytest.mark.parametrize(("counts", "groups"), [([0, 0], None), ([10, 10], [5]), ([], None)])
+def test_refuses_what_is_no_test_set(counts, groups):
+    with pytest.raises(ValueError, match="counts of each class"):
+        detectable_difference(counts, group_counts=groups, repeats=8, **NOISE)
+
+
+def test_simulated_power_is_near_what_was_promised():
+    counts, repeats, discordance, repeat_sd = (200, 100), 8, 0.12, 0.01
+    effect = detectable_difference(counts, repeats=repeats, discordance=discordance, repeat_sd=repeat_sd)
+    found = [_detects(seed, counts, repeats, effect, discordance, repeat_sd) for seed in range(100)]
+    assert 0.65 <= np.mean(found) <= 0.95
+
+
+def _detects(seed, counts, repeats, effect, discordance, repeat_sd) -> bool:
+    """One sweep in which the images on which the arms disagree are the same in every repeat, as the formula has it."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    draw = rng.random(len(labels))
+    wins, loses = draw < (discordance + effect) / 2, draw > 1 - (discordance - effect) / 2
+    hit = rng.random((1, len(labels))) < 0.8
+    hits = np.stack([(hit | wins) & ~loses, (hit | loses) & ~wins]) & np.ones((1, repeats, 1), dtype=bool)
+    # A repeat moves each arm's score by about repeat_sd: it flips that share of all its images one way.
+    push = rng.normal(0, repeat_sd, (2, repeats, 1))
+    flip = rng.random(hits.shape) < np.abs(push)
+    hits = np.where(flip, push > 0, hits)
+    first, second = np.where(hits, labels, 1 - labels)
+    groups = np.arange(len(labels)).astype(str)
+    keys = {"num_classes": 2, "metric": "balanced_accuracy", "num_resamples": 400}
+    result = two_way_bootstrap(labels, groups, first, second, seed=seed, **keys)
+    return sign_flip_p(np.array(result.repeats)) <= 0.05 and result.low > 0

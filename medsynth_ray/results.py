@@ -20,7 +20,7 @@ from medsynth_ray.engine.store import Record, Store, canonical
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Pool
 from medsynth_ray.seeds import derive
-from medsynth_ray.stats.interval import interval
+from medsynth_ray.stats.paired import interval
 from medsynth_ray.stats.power import Power
 from medsynth_ray.stats.verdict import Verdict, compare, decide, no_candidate
 from medsynth_ray.sweep import Plan, Row
@@ -299,7 +299,7 @@ class SweepResult:
             description=self.config.description, verdict=self.verdict, arms=self.arm_rows(), generators=self.generators(),
             rungs=self.rung_rows(), previews=self._previews(), near_copies=self._near_copies(),
             audit=[f.to_json() for f in self.data.findings], counts=self.data.counts(), class_names=self.data.class_names,
-            power=self.power.to_json(), looks=len(self.plan.confirm) * self.config.confirm.repeats,
+            power=self.power.to_json(), looks=1 if self.plan.confirm else 0,
             config_yaml=yamlfile.dump(self.config), command=quoted(command), run=run,
         )  # fmt: skip
 

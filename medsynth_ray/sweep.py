@@ -201,7 +201,7 @@ class Plan:
         pool = next(p for p in self.pools if p["label"] == control and p["role"] == "control")
         if pool["result"] is None:
             return None
-        return {**winner, "arm": control, "role": "control", "pool": pool["result"]["unit"], "settings": pool["arm"]}
+        return {**winner, "arm": control, "role": "control", "label": control, "pool": pool["result"]["unit"], "settings": pool["arm"]}
 
     def _confirm_one(self, name: str, row: Row | None, repeat: int) -> Steps:
         """One arm in one repeat; where the verdict is about the method, the winner is fitted anew for it."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import linear, one_hot
 
 from medsynth_ray.classifiers._fitting import ClassWeight, check_trainable, class_weights, own_state, val_numbers
 from medsynth_ray.errors import MedsynthError, Stopped
@@ -83,23 +84,23 @@ class Probe(Component):
         self, x_ND: torch.Tensor, train: ImageSet, val_ND: torch.Tensor, val: ImageSet, seed: int, runtime: Runtime
     ) -> Iterator[dict[str, float]]:
         generator = torch.Generator().manual_seed(seed)
-        target_NK = torch.nn.functional.one_hot(torch.tensor(train.labels), train.num_classes).float()
+        target_NK = one_hot(torch.tensor(train.labels), train.num_classes).float()
         target_NK *= class_weights(train, self.config.class_weight)
-        weight_DK = 0.01 * torch.randn(x_ND.shape[1], train.num_classes, generator=generator)
-        layer = _AdamLayer(weight_DK, torch.zeros(train.num_classes), decay=1.0 / (self.config.C * len(train)))
+        weight_KD = 0.01 * torch.randn(train.num_classes, x_ND.shape[1], generator=generator)
+        layer = _AdamLayer(weight_KD, torch.zeros(train.num_classes), decay=1.0 / (self.config.C * len(train)))
         epochs, size = self.config.num_train_epochs, self.config.train_batch_size
         num_steps, step = epochs * math.ceil(len(train) / size), 0
         for epoch in range(epochs):
             if runtime.stopped():
                 raise Stopped(f"asked to stop after {epoch} of {epochs} epochs")
             order, total = torch.randperm(len(train), generator=generator), 0.0
-            for rows in order.split(size):
+            for rows in torch.split(order, size):
                 learning_rate = 0.5 * self.config.learning_rate * (1.0 + math.cos(math.pi * step / num_steps))
                 total += layer.step(x_ND[rows], target_NK[rows], learning_rate)
                 step += 1
             if not math.isfinite(total):
                 raise MedsynthError(f"diverged: the probe's loss is {total} in epoch {epoch + 1}; lower learning_rate")
-            self._state |= {"weight": layer.weight_DK, "bias": layer.bias_K}
+            self._state |= {"weight": layer.weight_KD, "bias": layer.bias_K}
             runtime.progress(epoch + 1, epochs, "probe epochs")
             yield {"epoch": epoch + 1.0, "train_loss": total / len(train), **val_numbers(self._probs(val_ND), val)}
 
@@ -131,24 +132,27 @@ class Probe(Component):
         return (torch.tensor(x_ND, dtype=torch.float32) - self._state["mean"]) / self._state["std"]
 
     def _probs(self, x_ND: torch.Tensor) -> np.ndarray:
-        probs: np.ndarray = (x_ND @ self._state["weight"] + self._state["bias"]).softmax(dim=1).numpy()
+        probs: np.ndarray = linear(x_ND, self._state["weight"], self._state["bias"]).softmax(dim=1).numpy()
         return probs
 
 
 class _AdamLayer:
-    """One linear layer with its gradient by hand and Adam (arXiv 1412.6980): three times as fast as autograd here."""
+    """One linear layer with its gradient by hand and Adam (arXiv 1412.6980).
 
-    def __init__(self, weight_DK: torch.Tensor, bias_K: torch.Tensor, *, decay: float) -> None:
-        self.weight_DK, self.bias_K, self._decay, self._steps = weight_DK, bias_K, decay, 0
-        self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in (weight_DK, bias_K)]
+    The weight is (K, D): products with a (D, 3) matrix run at a quarter of the speed.
+    """
+
+    def __init__(self, weight_KD: torch.Tensor, bias_K: torch.Tensor, *, decay: float) -> None:
+        self.weight_KD, self.bias_K, self._decay, self._steps = weight_KD, bias_K, decay, 0
+        self._moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in (weight_KD, bias_K)]
 
     def step(self, x_BD: torch.Tensor, target_BK: torch.Tensor, learning_rate: float) -> float:
         """One step on weighted one-hot targets; the batch's summed loss before it, without the penalty."""
-        log_probs_BK = (x_BD @ self.weight_DK + self.bias_K).log_softmax(dim=1)
+        log_probs_BK = linear(x_BD, self.weight_KD, self.bias_K).log_softmax(dim=1)
         weight_B1 = target_BK.sum(dim=1, keepdim=True)
         error_BK = (log_probs_BK.exp() * weight_B1 - target_BK) / len(x_BD)
         self._steps += 1
-        self._adam(0, self.weight_DK, x_BD.T @ error_BK + self._decay * self.weight_DK, learning_rate)
+        self._adam(0, self.weight_KD, error_BK.T @ x_BD + self._decay * self.weight_KD, learning_rate)
         self._adam(1, self.bias_K, error_BK.sum(dim=0), learning_rate)
         return -float((target_BK * log_probs_BK).sum())
 

@@ -32,7 +32,7 @@ class ConfigContract:
     @pytest.fixture
     def config(self) -> ComponentConfig:
         """The settings under test: override this."""
-        raise NotImplementedError("override the `config` fixture with the settings of your component")
+        pytest.fail("override the `config` fixture with the settings of your component")
 
     def test_config_refuses_an_unknown_key(self, config: ComponentConfig) -> None:
         """A typo is an error, never ignored."""

@@ -65,8 +65,9 @@ def decode(source: bytes | np.ndarray, name: str) -> Decoded:
     except _BROKEN as error:
         raise Refused("unreadable", f"damaged or cut off ({error})") from error
     image, content = _canonical(image)
-    head = f"{content.shape}".encode()
-    return Decoded(image, hashlib.blake2b(head + content.tobytes(), digest_size=16).digest(), tuple(remarks))
+    digest = hashlib.blake2b(f"{content.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(content).data)
+    return Decoded(image, digest.digest(), tuple(remarks))
 
 
 def shrink(image: Image.Image, size_px: int, channels: int) -> np.ndarray:

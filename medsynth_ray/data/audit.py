@@ -99,9 +99,7 @@ def record_findings(records: Sequence[ImageRecord], groups: Literal["required", 
     return found + gathered("no_groups", "stop", what, without)
 
 
-def duplicate_findings(
-    ids: np.ndarray, labels: np.ndarray, digests: np.ndarray, given: np.ndarray
-) -> list[Finding]:
+def duplicate_findings(ids: np.ndarray, labels: np.ndarray, digests: np.ndarray, given: np.ndarray) -> list[Finding]:
     """Exact copies, by decoded content: the first id is kept; under two labels none is.
 
     ids, labels: str (N,). digests: V16 (N,). given: str (N,), the split that the data bring ("" where they bring none);
@@ -160,9 +158,12 @@ def group_findings(labels: np.ndarray, groups: np.ndarray) -> list[Finding]:
     return [Finding("mixed_groups", "info", text, tuple(sorted(mixed)))]
 
 
-def class_findings(labels: np.ndarray, min_class_images: int) -> list[Finding]:
-    """Classes that are too small, and data of one class; labels: str (N,) of the usable images."""
-    counts = Counter(map(str, labels))
+def class_findings(labels: np.ndarray, min_class_images: int, known: Iterable[str] = ()) -> list[Finding]:
+    """Classes that are too small, and data of one class.
+
+    labels: str (N,) of the usable images. known: names of all classes, so that one without a usable image is seen.
+    """
+    counts = dict.fromkeys(map(str, known), 0) | Counter(map(str, labels))
     small = [
         Finding(
             "small_class",
@@ -173,8 +174,9 @@ def class_findings(labels: np.ndarray, min_class_images: int) -> list[Finding]:
         for name, count in sorted(counts.items())
         if count < min_class_images
     ]
-    if len(counts) < 2:
-        text = f"two classes or more are needed, found {len(counts)}: {listed(counts) or 'no usable image'}"
+    found = [name for name, count in counts.items() if count]
+    if len(found) < 2:
+        text = f"two classes or more are needed, found {len(found)}: {listed(found) or 'no usable image'}"
         return [*small, Finding("one_class", "stop", text)]
     return small
 

@@ -218,7 +218,7 @@ def _examine(config: DataConfig, split: SplitConfig, num_threads: int, progress:
     groups[good] = joined
     usable = _rows_without(findings, ids)
     findings += group_findings(labels[usable], groups[usable])
-    findings += class_findings(labels[usable], config.min_class_images)
+    findings += class_findings(labels[usable], config.min_class_images, sorted(set(labels) - {""}))
     findings += share_findings(findings, ids, config.max_quarantine_share)
     splits, more = _split(labels[usable], groups[usable], given[usable], split)
     gray = config.channels == "auto" and len(usable) > 0 and all(reads[i].gray for i in usable)

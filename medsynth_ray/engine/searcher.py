@@ -45,6 +45,13 @@ class PlanSearcher(Searcher):  # type: ignore[misc]
         if job is not None:
             self._finish(job, None if error else result)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher, but a resume never reads it; the state is in the store."""
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PlanSearcher:
+        return self
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the state is in the store."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -31,6 +32,8 @@ _QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_RESULT_DELIM": "/", "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "RAY_DEDUP_LOGS": "0",
 }  # fmt: skip
+
+_DIED = json.dumps({"outcome": "failed", "error": "WorkerDied", "message": "its worker process died"})
 
 
 @dataclass
@@ -153,7 +156,7 @@ def _searcher(
         return True
 
     def finish(job: Job, reported: dict[str, Any] | None) -> None:
-        said = (reported or {}).get("said") or {"outcome": "failed", "error": "WorkerDied", "message": "the worker died"}
+        said = json.loads((reported or {}).get("said", _DIED))
         ledger.end(job.unit.key, ok=said["outcome"] == "done")
         on_end(job)
         if said["outcome"] == "stopped":
@@ -214,7 +217,7 @@ _BENCHES: dict[tuple[str, int, int], Bench] = {}
 def _trainable(trial_config: dict[str, Any], setting: dict[str, Any]) -> None:
     bench = _bench(setting)
     job = Job(trial_config["kind"], trial_config["name"], trial_config["args"], trial_config["inputs"])
-    tune.report({"done_units": 1, "said": run_job(bench, job)})
+    tune.report({"said": json.dumps(run_job(bench, job))})  # text: Tune hands searchers a flattened dict
 
 
 def _bench(setting: dict[str, Any]) -> Bench:

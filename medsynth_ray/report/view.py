@@ -48,12 +48,14 @@ class ReportView:
     phase (mix | confirm), split (val | test), metric, mean, low, high, repeats, num_train, num_synthetic,
     synthetic_share, parameters, cost_s, status (ok | rejected | skipped | failed), reason. Numbers of an arm that is
     not ok may be None.
-    generators: rows with label, name (of the pool; may be left out), role (control: not shown), use, status (ok | rejected | failed), reason, parameters, measured (rows with name,
-    value, low, high, details, and reason where value is None), gates (label -> passed, reason, kept, judged, numbers), fitted_on_unknown, cost_s.
+    generators: rows with label, name (of the pool; may be left out), role (control: not shown), use, status (ok |
+    rejected | failed), reason, parameters, measured (rows with name, value, low, high, details, and reason where value
+    is None), gates (label -> passed, reason, kept, judged, numbers), fitted_on_unknown, cost_s.
     rungs: rows with generator, candidate, share, quality, promoted, parameters.
-    audit: findings with kind, severity (stop | quarantine | warn | info), message, ids. counts: split -> images of each class (K,).
-    power: `Power.to_json()`. looks: how often the locked test was opened. run: started, hours, trials, failed, workers,
-    host, versions and whatever else is worth telling.
+    audit: findings with kind, severity (stop | quarantine | warn | info), message, ids.
+    counts: split -> images of each class (K,). power: `Power.to_json()`.
+    looks: how often the locked test was opened: 1 after one confirm, whatever the number of arms and repeats.
+    run: started, hours, trials, failed, workers, host, versions and whatever else is worth telling.
     """
 
     name: str

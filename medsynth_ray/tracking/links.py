@@ -9,6 +9,11 @@ from urllib.parse import quote
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `medsynth ui` serves a database file."""
 
+VIEW = "medsynth"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+VIEW_STATE = json.dumps({"runsHiddenMode": "SHOW_ALL"})
+"""A view that the experiment shares: without it the page of charts shows the first ten runs only."""
+
 MAX_COMPARED = 100
 """The compare page gets slow above this."""
 
@@ -22,4 +27,4 @@ def links(base_url: str, experiment_id: str, run_ids: Sequence[str]) -> dict[str
     compared = quote(json.dumps(list(run_ids[:MAX_COMPARED]), separators=(",", ":")))
     experiments = quote(json.dumps([experiment_id]))
     compare = f"{base_url.rstrip('/')}/#/compare-runs?runs={compared}&experiments={experiments}"
-    return {"runs": runs, "charts": f"{runs}?compareRunsMode=CHART", "compare": compare}
+    return {"runs": runs, "charts": f"{runs}?compareRunsMode=CHART&viewStateShareKey={VIEW}", "compare": compare}

@@ -43,7 +43,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 from medsynth_ray.tracking._files import lay_out  # noqa: E402
-from medsynth_ray.tracking.links import LOCAL_UI, links  # noqa: E402
+from medsynth_ray.tracking.links import LOCAL_UI, VIEW_STATE, VIEW_TAG, links  # noqa: E402
 
 INTERVAL_S = 2.0
 LAST_PASS_S = 30.0
@@ -147,7 +147,9 @@ class Copier:
         client = MlflowClient(tracking_uri=self._uri)
         found = client.get_experiment_by_name(self._experiment)
         if found is None:
-            created = client.create_experiment(self._experiment, artifact_location=_artifact_location(self._uri))
+            created = client.create_experiment(
+                self._experiment, artifact_location=_artifact_location(self._uri), tags={VIEW_TAG: VIEW_STATE}
+            )
             found = client.get_experiment(created)
         self._runs = _runs_by_unit(client, found.experiment_id) if found.lifecycle_stage == "active" else {}
         self._client, self._experiment_id = client, found.experiment_id

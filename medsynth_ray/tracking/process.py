@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Environment of a server that sends nothing home and starts no other processes."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
 
@@ -118,14 +120,11 @@ class Mirror:
 
 def serve(uri: str, port: int) -> int:
     """Serve MLflow's UI for a database on localhost until it is interrupted; return the exit status."""
-    process = subprocess.Popen(ui_command(uri, port), env={**os.environ, **_QUIET})
+    process = subprocess.Popen(ui_command(uri, port), env={**os.environ, **QUIET})
     try:
         return process.wait()
     except KeyboardInterrupt:
         return process.wait()
-
-
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def ui_command(uri: str, port: int) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+
 from medsynth_ray.data.folder import Folder
 from medsynth_ray.errors import AuditError, ConfigError
 from medsynth_ray.protocols import Spec
@@ -56,7 +57,9 @@ def test_memory_bucket_with_metadata_is_read_like_a_local_folder() -> None:
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/bucket/x/one.png", b"1")
     fs.pipe_file("/bucket/x/two.png", b"2")
-    fs.pipe_file("/bucket/metadata.csv", b"path,label,group,split,age\nx/one.png,sick,p1,train,70\nx/two.png,well,p2,valid,\n")
+    fs.pipe_file(
+        "/bucket/metadata.csv", b"path,label,group,split,age\nx/one.png,sick,p1,train,70\nx/two.png,well,p2,valid,\n"
+    )
     try:
         adapter, records = scan("memory://bucket")
         assert [(r.id, r.label, r.group, r.split, r.meta) for r in records] == [
@@ -71,7 +74,10 @@ def test_memory_bucket_with_metadata_is_read_like_a_local_folder() -> None:
 
 def test_jsonl_with_named_columns_and_nested_values(tree: Tree) -> None:
     root = tree({"a": 2})
-    lines = [{"file_name": "a/a00_0.png", "dx": 3, "patient": "p", "box": [1, 2], "label": "other"}, {"file_name": "./a/a00_1.png", "dx": "4"}]
+    lines = [
+        {"file_name": "a/a00_0.png", "dx": 3, "patient": "p", "box": [1, 2], "label": "other"},
+        {"file_name": "./a/a00_1.png", "dx": "4"},
+    ]
     (root / "m.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     _, records = scan(root, metadata="m.jsonl", label_column="dx", group_column="patient")
     assert [(r.label, r.group) for r in records] == [("3", "p"), ("4", None)]
@@ -156,7 +162,11 @@ def test_names_that_differ_only_in_unicode_form_clash(tree: Tree) -> None:
     [
         ({}, "id,label\n1,a\n", "no column 'path' or 'file_name'; there are: id, label"),
         ({"path_column": "pic"}, "path,label\n1,a\n", "no column 'pic'; there are: path, label"),
-        ({"group_column": "who"}, "path,label\na/a00_0.png,a\n", "data.group_column is 'who', metadata.csv has no such column"),
+        (
+            {"group_column": "who"},
+            "path,label\na/a00_0.png,a\n",
+            "data.group_column is 'who', metadata.csv has no such column",
+        ),
         ({}, "path,path\n1,a\n", "a column name occurs twice"),
         ({}, "path,label\na,b,c\n", "line 2: 3 values for 2 columns"),
         ({"metadata": "none.csv"}, "path\n", "data.metadata 'none.csv': cannot be read"),
@@ -187,6 +197,10 @@ class _Locked(MemoryFileSystem):
     protocol = "locked"
     store: dict = {}
     pseudo_dirs = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.replace("locked://", "memory://"))
 
     def ls(self, path: str, detail: bool = True, **kwargs: object) -> list:
         if path.rstrip("/").endswith("private"):
@@ -234,7 +248,7 @@ def test_tilde_is_the_home_folder(tree: Tree, tmp_path: Path, monkeypatch: pytes
     ("settings", "message"),
     [
         ({"root": "x", "rot": 1}, "data.folder.rot: unknown key; did you mean 'root'?"),
-        ({}, "data.folder.root: Field required"),
+        ({}, "data.folder.root"),
         ({"root": "x", "group_regex": "p[0-9]+"}, "needs a (...) around the group"),
         ({"root": "x", "group_regex": "("}, "is no regular expression"),
     ],

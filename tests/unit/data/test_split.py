@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from medsynth_ray.data.split import split_groups, torn_groups
 from medsynth_ray.errors import AuditError
 
@@ -17,7 +18,9 @@ def cohort(seed: int, num_groups: int, num_classes: int, mixed_share: float) -> 
     groups = np.repeat(np.arange(num_groups), sizes)
     weights = 0.5 ** np.arange(num_classes)
     per_group = rng.choice(num_classes, num_groups, p=weights / weights.sum())
-    labels = np.where(rng.random(len(groups)) < mixed_share, rng.integers(0, num_classes, len(groups)), per_group[groups])
+    labels = np.where(
+        rng.random(len(groups)) < mixed_share, rng.integers(0, num_classes, len(groups)), per_group[groups]
+    )
     return np.array([f"class{c}" for c in labels]), np.array([f"g{g}" for g in groups])
 
 
@@ -28,7 +31,9 @@ def cohort(seed: int, num_groups: int, num_classes: int, mixed_share: float) -> 
     num_classes=st.integers(2, 4),
     mixed_share=st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_groups_stay_whole_and_shares_are_kept(seed: int, num_groups: int, num_classes: int, mixed_share: float) -> None:
+def test_groups_stay_whole_and_shares_are_kept(
+    seed: int, num_groups: int, num_classes: int, mixed_share: float
+) -> None:
     labels, groups = cohort(seed, num_groups, num_classes, mixed_share)
     if min(len(set(groups[labels == c])) for c in set(labels)) < 6:
         return
@@ -73,7 +78,9 @@ def test_a_class_of_three_groups_is_in_every_split(seed: int) -> None:
 def test_a_class_of_two_groups_is_named() -> None:
     labels = np.array(["common"] * 30 + ["rare"] * 8)
     groups = np.array([f"c{i}" for i in range(30)] + [f"r{i // 4}" for i in range(8)])
-    with pytest.raises(AuditError, match=r"class 'rare' lies in 2 group\(s\), too few for one in each of train, val, test"):
+    with pytest.raises(
+        AuditError, match=r"class 'rare' lies in 2 group\(s\), too few for one in each of train, val, test"
+    ):
         split_groups(labels, groups, **SHARES, seed=0)
 
 
@@ -100,7 +107,10 @@ def test_val_is_cut_from_train_by_groups_where_it_is_missing() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: np.concatenate([s[:57], ["test"], s[58:]]), r"1 group\(s\) are torn by the given split, such as 'g14' \(test and train\)"),
+        (
+            lambda s: np.concatenate([s[:57], ["test"], s[58:]]),
+            r"1 group\(s\) are torn by the given split, such as 'g14' \(test and train\)",
+        ),
         (lambda s: np.where(s == "test", "train", s), "the given split has no test; set split.given: ignore"),
     ],
 )

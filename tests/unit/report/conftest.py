@@ -48,7 +48,7 @@ def mixed(generator, mixer, ratio, mean, **change):
     """A candidate of the mix phase."""
     synthetic = round(1200 * ratio / (1 - ratio))
     return arm(
-        f"{generator}/{mixer}/{ratio:.2f}", "mix", mean, generator=generator, mixer=mixer, ratio=ratio,
+        f"{generator}+{mixer}@{ratio:g}", "mix", mean, generator=generator, mixer=mixer, ratio=ratio,
         num_train=1200 + synthetic, num_synthetic=synthetic, synthetic_share=ratio,
         parameters={"learning_rate": 1e-4, "num_components": 24}, cost_s=41.0, **change,
     )  # fmt: skip
@@ -69,7 +69,7 @@ def arms():
     rows += [mixed("img2img", "add", 0.5, None, **failed)]
     winner = {"generator": "gaussian", "mixer": "add", "ratio": 0.5, "num_synthetic": 1200, "synthetic_share": 0.5}
     return rows + [
-        arm("gaussian/add/0.50", "confirm", 0.812, **winner, num_train=2400),
+        arm("gaussian+add@0.5", "confirm", 0.812, **winner, num_train=2400),
         arm("real_only", "confirm", 0.771, role="control"),
         arm("real_classic", "confirm", 0.779, role="control"),
         arm("real_oversampled", "confirm", 0.768, role="control", cost_s=9000.0),
@@ -171,7 +171,7 @@ def view(**change) -> ReportView:
     ]
     joined = "12 pairs of near duplicates were joined to one group"
     groups = {"kind": "near_duplicates", "severity": "warn", "message": joined}
-    bad = {"kind": "unreadable", "severity": "quarantine", "message": "1 file cannot be read", "ids": ["<img src=x>.png"]}
+    bad = {"kind": "unreadable", "severity": "quarantine", "message": "1 file cannot be read"}
     power = plan_power([200, 200, 200], repeats=8, effect=0.03, discordance=0.12, repeat_sd=0.01)
     given = {
         "name": "quickstart",
@@ -184,19 +184,24 @@ def view(**change) -> ReportView:
         "rungs": rungs(),
         "previews": previews,
         "near_copies": copies,
-        "audit": [{**groups, "ids": [f"id-{i}" for i in range(24)]}, bad],
+        "audit": [{**groups, "ids": [f"id-{i}" for i in range(24)]}, {**bad, "ids": ["<img src=x>.png"]}],
         "counts": {"train": [700, 300, 200], "val": [140, 60, 40], "test": [200, 200, 200]},
         "class_names": CLASSES,
         "power": power.to_json(),
         "looks": 1,
         "config_yaml": "name: quickstart\nverdict:\n  effect: 0.03\n",
         "command": "medsynth run sweeps/quickstart.yaml -s seed=0",
-        "run": {"started": "2025-01-01T10:00:00Z", "hours": 0.4, "trials": 57, "failures": [{"job": "fit-1", "message": "NaN"}], "versions": {"ray": "2.60"}},
+        "run": {
+            "started": "2025-01-01T10:00:00Z",
+            "hours": 0.4,
+            "failures": [{"job": "fit-1", "message": "NaN"}],
+            "versions": {"ray": "2.60"},
+        },
     }
     return ReportView(**{**given, **change})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_view():
     """Makes the ReportView of this file, with some fields changed."""
     return view

@@ -59,17 +59,17 @@ class Page(HTMLParser):
             self.cells[self._cell] = (self.cells.get(self._cell, "") + data).strip()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def view(make_view):
     return make_view()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def text(view):
     return render(view)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(text):
     return Page(text)
 
@@ -94,18 +94,18 @@ def test_comparisons_are_those_of_the_verdict(view, page, index):
 @pytest.mark.parametrize(
     ("phase", "arm", "field", "expected"),
     [
-        ("confirm", "gaussian/add/0.50", "mean", "0.812"),
-        ("confirm", "gaussian/add/0.50", "interval", "[0.791, 0.833]"),
-        ("confirm", "gaussian/add/0.50", "gain", "+0.041"),
-        ("confirm", "gaussian/add/0.50", "repeats", "8"),
-        ("confirm", "gaussian/add/0.50", "num_train", "2,400"),
+        ("confirm", "gaussian+add@0.5", "mean", "0.812"),
+        ("confirm", "gaussian+add@0.5", "interval", "[0.791, 0.833]"),
+        ("confirm", "gaussian+add@0.5", "gain", "+0.041"),
+        ("confirm", "gaussian+add@0.5", "repeats", "8"),
+        ("confirm", "gaussian+add@0.5", "num_train", "2,400"),
         ("confirm", "real_oversampled", "cost", "2.5 h"),
         ("confirm", "real_only", "gain", "–"),
         ("mix", "real_only", "mean", "0.781"),
-        ("mix", "gaussian/replace/0.75", "gain", "-0.050"),
-        ("mix", "gaussian/replace/0.75", "parameters", "learning_rate=0.0001, num_components=24"),
-        ("mix", "img2img/add/0.25", "mean", "–"),
-        ("mix", "img2img/add/0.25", "ratio", "0.25"),
+        ("mix", "gaussian+replace@0.75", "gain", "-0.050"),
+        ("mix", "gaussian+replace@0.75", "parameters", "learning_rate=0.0001, num_components=24"),
+        ("mix", "img2img+add@0.25", "mean", "–"),
+        ("mix", "img2img+add@0.25", "ratio", "0.25"),
     ],
 )
 def test_arms(page, phase, arm, field, expected):

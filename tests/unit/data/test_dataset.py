@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsynth_ray.config import DataConfig, SplitConfig
+from medsynth_ray.data.dataset import Dataset, audit, prepare, source_key
+from medsynth_ray.errors import AuditError, StoreError
+
+Tree = Callable[..., Path]
+SPLIT = SplitConfig()
+
+
+@pytest.fixture
+def config(tree: Tree, by_person: dict[str, str]) -> DataConfig:
+    return DataConfig(root=str(tree({"a": 30, "b": 20})), resolution=16, **by_person)
+
+
+def test_prepare_gives_sorted_images_whole_groups_and_all_classes(config: DataConfig) -> None:
+    data = prepare(config, SPLIT)
+    assert data.images.pixels.shape == (50, 16, 16, 3)
+    assert data.class_names == ("a", "b")
+    assert data.images.ids.tolist() == sorted(data.images.ids)
+    shares = np.array(list(data.counts().values())) / [30, 20]
+    assert np.abs(shares - np.array([[0.5], [0.2], [0.3]])).max() <= 0.1
+    groups = [set(data.part(split).groups) for split in ("train", "val", "test")]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 25
+    assert data.part("val") is data.part("val")
+
+
+def test_pixels_are_pillows_antialiased_bicubic(config: DataConfig) -> None:
+    data = prepare(config, SPLIT)
+    file = Path(config.adapter_config().root) / str(data.images.ids[3])
+    expected = np.asarray(Image.open(file).resize((16, 16), Image.Resampling.BICUBIC))
+    assert (data.images.pixels[3] == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "gray", "depth"), [("auto", True, 1), ("auto", False, 3), (1, False, 1), (3, True, 3)]
+)
+def test_channels(tree: Tree, by_person: dict[str, str], channels: object, gray: bool, depth: int) -> None:
+    root = tree({"a": 20, "b": 20})
+    for file in sorted(root.rglob("*.png"))[: None if gray else -1]:
+        Image.open(file).convert("L").save(file)
+    data = prepare(DataConfig(root=str(root), resolution=8, channels=channels, **by_person), SPLIT)
+    assert data.images.image_shape == (8, 8, depth)
+    first = np.asarray(Image.open(root / str(data.images.ids[0])).resize((8, 8), Image.Resampling.BICUBIC))
+    assert (data.images.pixels[0] == first[..., None]).all()
+
+
+def test_threads_and_progress_do_not_change_the_result(config: DataConfig) -> None:
+    seen: list[tuple[int, int, str]] = []
+    one = prepare(config, SPLIT, num_threads=1)
+    four = prepare(config, SPLIT, num_threads=4, progress=lambda *args: seen.append(args))
+    assert one.fingerprint == four.fingerprint
+    assert seen[-1] == (50, 50, "decode")
+
+
+def test_save_is_deterministic_and_load_gives_it_back(config: DataConfig, tmp_path: Path) -> None:
+    data = prepare(config, SPLIT)
+    for name in ("one", "two"):
+        data.save(tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["dataset.json", "images.safetensors"]
+    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+    loaded = Dataset.load(tmp_path / "one")
+    assert loaded.fingerprint == data.fingerprint
+    assert (loaded.table, loaded.findings, loaded.counts()) == (data.table, data.findings, data.counts())
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.images.pixels[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.splits[0] = "test"
+
+
+def test_load_refuses_changed_files(config: DataConfig, tmp_path: Path) -> None:
+    prepare(config, SPLIT).save(tmp_path)
+    text = json.loads((tmp_path / "dataset.json").read_text())
+    row = next(row for row in text["table"] if row["split"] == "test")
+    row["split"] = "train"
+    (tmp_path / "dataset.json").write_text(json.dumps(text))
+    with pytest.raises(StoreError, match="fingerprint is"):
+        Dataset.load(tmp_path)
+
+
+def test_part_names_what_is_allowed(config: DataConfig) -> None:
+    with pytest.raises(ValueError, match="split must be one of train, val, test, got 'dev'"):
+        prepare(config, SPLIT).part("dev")
+
+
+def test_source_key_moves_with_content_labels_and_settings_but_not_with_place(
+    config: DataConfig, tree: Tree, tmp_path: Path
+) -> None:
+    root = Path(config.adapter_config().root)
+    key = source_key(config, SPLIT)
+    assert json.loads(json.dumps(key)) == key == source_key(config, SPLIT)
+    root.rename(tmp_path / "moved")
+    moved = config.model_copy(update={"root": str(tmp_path / "moved")})
+    assert source_key(moved, SPLIT) == key
+    assert source_key(moved.model_copy(update={"resolution": 32}), SPLIT) != key
+    assert source_key(moved, SplitConfig(split_seed=1)) != key
+    os.utime(tmp_path / "moved" / "a" / "a00_0.png", (1, 1))
+    assert source_key(moved, SPLIT)["records_sha256"] != key["records_sha256"]
+
+
+def test_source_key_reads_no_pixel(config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medsynth_ray.data.folder.Folder.read", lambda *_: pytest.fail("read a pixel"))
+    assert source_key(config, SPLIT)["adapter"] == "folder"
+
+
+def test_metadata_columns_reach_the_table_and_ours_win(tree: Tree) -> None:
+    root = tree({"a": 20, "b": 20})
+    files = sorted(str(p.relative_to(root)) for p in root.rglob("*.png"))
+    rows = [f"{name},{i // 2},study-{i},{40 + i}" for i, name in enumerate(files)]
+    (root / "metadata.csv").write_text("path,group,id,age\n" + "\n".join(rows) + "\n")
+    row = prepare(DataConfig(root=str(root), resolution=8), SPLIT).table[3]
+    assert row.pop("split") in ("train", "val", "test")
+    assert row == {"id": files[3], "label": "a", "group": "1", "meta_id": "study-3", "age": "43"}
+
+
+def test_an_image_of_two_persons_joins_them(tree: Tree, by_person: dict[str, str]) -> None:
+    root = tree({"a": 30, "b": 30})
+    (root / "a" / "a09_0.png").write_bytes((root / "a" / "a02_1.png").read_bytes())
+    data = prepare(DataConfig(root=str(root), resolution=16, **by_person), SPLIT)
+    rows = {row["id"]: row for row in data.table}
+    assert "a/a09_0.png" not in rows
+    assert rows["a/a09_1.png"]["group"] == rows["a/a02_0.png"]["group"] == "a02"
+    assert rows["a/a09_1.png"]["split"] == rows["a/a02_0.png"]["split"]
+
+
+@pytest.mark.parametrize("groups", ["required", "none"])
+def test_groups_none_lets_every_image_stand_alone(tree: Tree, groups: str) -> None:
+    config = DataConfig(root=str(tree({"a": 20, "b": 20})), resolution=8, groups=groups)
+    if groups == "required":
+        with pytest.raises(AuditError, match=r"40 images: no group .*set data.groups: none"):
+            prepare(config, SPLIT)
+        return
+    data = prepare(config, SPLIT)
+    assert (data.images.groups == data.images.ids).all()
+    assert [f.kind for f in data.findings] == ["no_groups"]
+    assert data.counts() == {"train": [10, 10], "val": [4, 4], "test": [6, 6]}
+
+
+def with_splits(tree: Tree, root: Path) -> Path:
+    for number, folder in enumerate(("train", "valid", "test")):
+        made = tree({f"a{number}": 20, f"b{number}": 20}, root=root / folder)
+        for letter in "ab":
+            (made / f"{letter}{number}").rename(made / letter)
+    # The same noise in several splits would be copies; one changed pixel is enough for exact ones.
+    for number, file in enumerate(sorted(root.rglob("*.png"))):
+        pixels = np.array(Image.open(file))
+        pixels[0, 0] = number
+        Image.fromarray(pixels).save(file)
+    return root
+
+
+def test_given_folders_are_kept_and_can_be_ignored(tree: Tree, tmp_path: Path, by_person: dict[str, str]) -> None:
+    root = with_splits(tree, tmp_path / "s")
+    config = DataConfig(root=str(root), resolution=16, **by_person)
+    assert prepare(config, SPLIT).counts() == {"train": [20, 20], "val": [20, 20], "test": [20, 20]}
+    fresh = prepare(config, SplitConfig(given="ignore")).counts()
+    assert fresh == {"train": [30, 30], "val": [12, 12], "test": [18, 18]}
+
+
+def test_a_group_or_copy_across_given_splits_stops_and_is_named(
+    tree: Tree, tmp_path: Path, by_person: dict[str, str]
+) -> None:
+    root = with_splits(tree, tmp_path / "s")
+    (root / "test" / "a" / "a003_7.png").write_bytes((root / "train" / "a" / "a000_0.png").read_bytes())
+    (root / "test" / "b" / "b203_0.png").rename(root / "test" / "b" / "b003_9.png")
+    findings, _ = audit(DataConfig(root=str(root), resolution=16, **by_person), SPLIT)
+    stops = {f.kind: f.ids for f in findings if f.severity == "stop"}
+    # The copy joins a000 with a003, which train and test now share.
+    copies = ("test/a/a003_7.png", "train/a/a000_0.png")
+    assert stops == {"duplicate_across_splits": copies, "split": ("a000", "b003")}
+
+
+@pytest.mark.parametrize(
+    ("value", "severity", "message"),
+    [("dev", "stop", "split 'dev' is none of train, val"), ("", "warn", "1 of 40 images have no split in the data")],
+)
+def test_unclear_given_split(tree: Tree, value: str, severity: str, message: str) -> None:
+    root = tree({"a": 20, "b": 20})
+    files = sorted(str(p.relative_to(root)) for p in root.rglob("*.png"))
+    rows = [f"{name},{i},{value if i == 5 else 'train'}" for i, name in enumerate(files)]
+    (root / "metadata.csv").write_text("path,group,split\n" + "\n".join(rows) + "\n")
+    findings, _ = audit(DataConfig(root=str(root), resolution=8), SPLIT)
+    found = next(f for f in findings if f.kind == "given_split")
+    assert (found.severity, found.ids, message in found.message) == (severity, (files[5],), True)
+
+
+def test_all_stops_are_listed_at_once(tree: Tree) -> None:
+    with pytest.raises(AuditError) as caught:
+        prepare(DataConfig(root=str(tree({"only": 5})), resolution=8), SPLIT)
+    assert [line[:24] for line in str(caught.value).splitlines()] == [
+        "the data cannot be used ",
+        "- 5 images: no group (pa",
+        "- class 'only' has 5 usa",
+        "- two classes or more ar",
+    ]
+
+
+def test_a_class_that_loses_all_its_images_is_named(tree: Tree, by_person: dict[str, str]) -> None:
+    root = tree({"a": 30, "b": 30, "c": 2})
+    for file in (root / "c").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(AuditError, match=r"class 'c' has 0 usable images, 12 are needed"):
+        prepare(DataConfig(root=str(root), resolution=8, **by_person), SPLIT)
+
+
+def test_nothing_usable_is_a_stop_not_a_crash(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_bytes(b"")
+    with pytest.raises(AuditError, match=r"two classes or more are needed, found 0: no usable image"):
+        prepare(DataConfig(root=str(tmp_path), groups="none"), SPLIT)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_kermany_has_32_copies_and_keeps_patients_apart() -> None:
+    repository = Path(__file__).resolve().parents[3]
+    root = Path(os.environ.get("MEDSYNTH_REAL_DATA", repository.parent / "shared" / "data")) / "kermany_cxr"
+    if not root.is_dir():
+        pytest.skip(f"no real images in {root}")
+    data = prepare(DataConfig(root=str(root), resolution=32), SPLIT)
+    copies = next(f for f in data.findings if f.kind == "duplicate")
+    assert (len(copies.ids), len(data.images), data.images.image_shape) == (32, 5840 - 32, (32, 32, 1))
+    patients = [set(data.part(split).groups) for split in ("train", "val", "test")]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 3272
+    shares = np.array(list(data.counts().values())) / data.images.counts()
+    assert np.abs(shares - np.array([[0.5], [0.2], [0.3]])).max() < 0.002

@@ -184,8 +184,13 @@ class Sweep:
         ledger = Ledger(self.store, self.sweep_id, hours=budget.hours, trials=budget.trials)
         ledger.lead()
         try:
-            with self._mirror():
-                return self._run_led(data, ledger, on_schedule, on_start, on_end)
+            with self._mirror() as poll:
+
+                def ended(job: Job) -> None:
+                    poll()
+                    on_end(job)
+
+                return self._run_led(data, ledger, on_schedule, on_start, ended)
         finally:
             ledger.release()
 
@@ -225,21 +230,24 @@ class Sweep:
             )
 
     @contextlib.contextmanager
-    def _mirror(self) -> Iterator[None]:
+    def _mirror(self) -> Iterator[Callable[[], None]]:
+        """The MLflow mirror beside the block; yields what keeps it alive. It is never in the way of a result."""
         uri = self.mlflow_uri()
         if uri is None:
-            yield
+            yield lambda: None
             return
         from medsynth_ray.tracking.process import Mirror
 
         mirror = Mirror(self.store.url, self.sweep_id, uri)
         mirror.start()
         try:
-            yield
+            yield mirror.poll
         finally:
             behind = mirror.finish(timeout_s=30)
-            if behind:
-                print(f"{behind} runs are not mirrored to {uri} yet: `medsynth ui` mirrors them", file=sys.stderr)
+            mirror.close()
+            if behind != 0:
+                many = "some runs" if behind is None else f"{behind} runs"
+                print(f"{many} are not mirrored to {uri} yet: `medsynth ui` mirrors them", file=sys.stderr)
 
     def mlflow_uri(self) -> str | None:
         """Where MLflow keeps this sweep; None if tracking is off, or the store is remote and no server is named."""

@@ -23,7 +23,7 @@ from medsynth_ray.seeds import derive
 from medsynth_ray.stats.paired import interval
 from medsynth_ray.stats.power import Power
 from medsynth_ray.stats.verdict import Verdict, compare, decide, no_candidate
-from medsynth_ray.sweep import Plan, Row
+from medsynth_ray.sweep import Plan, Row, mean_score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +133,12 @@ class SweepResult:
 
     def _caveats(self) -> list[str]:
         winner, found = self.plan.winner, []
+        floor, real_only = self.config.verdict.floor, self._real_only_score()
+        if floor is not None and real_only is not None and real_only < floor:
+            found.append(
+                f"real only scores {real_only:.3f} on the locked test, below the floor of {floor:g}: the classifier did not "
+                "learn the task, so a comparison of its training sets says little."
+            )
         if self.config.data.groups == "none":
             found.append("groups: none. Images of one patient may stand in train and test, which flatters every arm.")
         if winner is not None:
@@ -144,6 +150,10 @@ class SweepResult:
             if self.config.confirm.about == "pool":
                 found.append("conditional on one fitted generator: other fits of it may do better or worse.")
         return found
+
+    def _real_only_score(self) -> float | None:
+        row = next((r for r in self.plan.confirm if r["arm"] == "real_only"), None)
+        return None if row is None else mean_score(row["result"], self.config.verdict.metric)
 
     def _record(self, path: str) -> Record:
         record: Record = self.store.read_json(f"{path}/record.json")

@@ -45,9 +45,13 @@ class Dedupe(Component):
             keep = _first_of_near(small, keep, self.config.max_rms_levels, runtime)
         kept_share = float(keep.mean())
         passed = kept_share >= self.config.min_kept_share
-        reason = "" if passed else (
-            f"mode collapse: {int(keep.sum())} of {len(pool)} images are distinct ({kept_share:.1%}), "
-            f"min_kept_share is {self.config.min_kept_share:.1%}"
+        reason = (
+            ""
+            if passed
+            else (
+                f"mode collapse: {int(keep.sum())} of {len(pool)} images are distinct ({kept_share:.1%}), "
+                f"min_kept_share is {self.config.min_kept_share:.1%}"
+            )
         )
         numbers = {"num_duplicates": float((~keep).sum()), "kept_share": kept_share}
         return GateResult(keep, passed, reason, numbers)

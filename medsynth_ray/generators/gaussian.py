@@ -113,10 +113,11 @@ class Gaussian(Component):
         return generator
 
     def _start(self, deviations: _Deviations, seed: int, checkpoint: Path | None) -> tuple[np.ndarray, int]:
+        num = max(1, min(self.config.num_components, deviations.max_rank))
         if checkpoint is not None:
             state = load_file(checkpoint / "state.safetensors")
+            assert state["basis"].shape == (deviations.num_pixels, num), "the checkpoint is of another fit"
             return state["basis"], int(state["step"])
-        num = max(1, min(self.config.num_components, deviations.max_rank))
         noise = rng("gaussian", seed).standard_normal((deviations.num_pixels, num))
         return np.ascontiguousarray(np.linalg.qr(noise)[0]), 0
 
@@ -197,4 +198,3 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
     root: np.ndarray = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     return root
-

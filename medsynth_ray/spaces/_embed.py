@@ -32,7 +32,7 @@ class NetworkSpace(Component):
         self._network: nn.Module | None = None
 
     def make_network(self, runtime: Runtime) -> nn.Module:
-        """The network; it maps what `prepare` gives to (N, D)."""
+        """The network; it maps what `prepare` gives to (N, D). Torch's global generator is seeded."""
         raise TypeError(f"{type(self).__name__} does not say what its network is")
 
     def prepare(self, pixels_NHWC: np.ndarray) -> torch.Tensor:
@@ -41,10 +41,10 @@ class NetworkSpace(Component):
 
     def embed(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
         """Features float32 (N, D)."""
-        if self._network is None:
-            network = self.make_network(runtime).eval().requires_grad_(False)
-            self._network = network.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with _reproducible(runtime.num_threads), torch.inference_mode():
+        with _own_state(runtime.num_threads), torch.inference_mode():
+            if self._network is None:
+                network = self.make_network(runtime).eval()
+                self._network = network.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             return np.concatenate(list(self._batches(self._network, images, runtime)))
 
     def _batches(self, network: nn.Module, images: ImageSet, runtime: Runtime) -> Iterator[np.ndarray]:
@@ -84,7 +84,7 @@ def timm_settings(name: str) -> Any:
 
 
 def timm_network(name: str, weights: Path | None, *, resolution: int) -> nn.Module:
-    """A timm model without its head; weights None: random, the same in every process.
+    """A timm model without its head; weights None: random, by torch's global generator.
 
     Raises:
         ConfigError: the file is not a checkpoint of weights, or not one of this model.
@@ -92,9 +92,7 @@ def timm_network(name: str, weights: Path | None, *, resolution: int) -> nn.Modu
     cfg = timm_settings(name)
     options: dict[str, Any] = {"img_size": resolution} if cfg.fixed_input_size else {}
     if weights is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return timm.create_model(name, num_classes=0, **options)
+        return timm.create_model(name, num_classes=0, **options)
     try:
         state = load_state_dict(str(weights), weights_only=True)
         head = cfg.classifier if isinstance(cfg.classifier, str) else cfg.classifier[0]
@@ -109,12 +107,16 @@ def timm_network(name: str, weights: Path | None, *, resolution: int) -> nn.Modu
 
 
 @contextmanager
-def _reproducible(num_threads: int) -> Iterator[None]:
-    """This many threads, full float32 and deterministic kernels; what was set before comes back."""
+def _own_state(num_threads: int) -> Iterator[None]:
+    """Own random state and threads, full float32, deterministic kernels; what was set before comes back."""
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        with (
+            torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        ):
+            torch.manual_seed(0)
             yield
     finally:
         torch.set_num_threads(before)

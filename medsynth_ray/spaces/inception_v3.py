@@ -101,11 +101,9 @@ def _verified_layers(path: Path, sha256: str) -> nn.Module:
 
 def _random_network() -> nn.Module:
     # Torch's default initialisation lets Inception's features collapse to a constant; He's keeps their scale.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network: Any = inception_v3(weights=None, aux_logits=False, init_weights=False)
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    network: Any = inception_v3(weights=None, aux_logits=False, init_weights=False)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     network.fc = nn.Identity()
     return _Pooled(network)

@@ -58,8 +58,9 @@ def test_the_bar_chart_has_a_bar_for_every_arm(page):
 
 
 def test_the_line_chart_has_a_line_for_every_arm(page):
+    """The page draws a band around each line, which has the same path where there is nothing to spread."""
     lines = "[...document.querySelectorAll('.js-plotly-plot .scatterlayer .trace path.js-line')]"
-    page.wait_for(f"{lines}.length == {len(ARMS)}", 60)
+    page.wait_for(f"{lines}.length >= {len(ARMS)}", 60)
     assert page.eval(f"new Set({lines}.map(line => line.getAttribute('d'))).size") == len(ARMS)
 
 

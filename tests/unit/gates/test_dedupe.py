@@ -83,7 +83,8 @@ def test_collapse_rejects_the_pool(num_same: int, passed: bool) -> None:
     same = np.repeat(BASE[:1], num_same, axis=0)
     result = judged(pool_of(np.concatenate([same, BASE[1:4]])))
     assert result.passed is passed
-    assert result.reason == ("" if passed else "mode collapse: 4 of 9 images are distinct (44.4%), min_kept_share is 50.0%")
+    rejection = "mode collapse: 4 of 9 images are distinct (44.4%), min_kept_share is 50.0%"
+    assert result.reason == ("" if passed else rejection)
 
 
 def test_empty_pool_is_refused() -> None:

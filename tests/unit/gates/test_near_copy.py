@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def planted(num_copies: int, noise_levels: float) -> ImageSet:
     return with_pixels(FRESH, pixels)
 
 
-@pytest.mark.parametrize(("num", "rank", "num_null"), [(1, 3, 99), (400, 1, 30), (400, 3, 300), (50, 20, 40), (3, 1, 1)])
+@pytest.mark.parametrize(("num", "rank", "num_null"), [(1, 3, 99), (400, 1, 30), (400, 3, 300), (50, 20, 40)])
 def test_tail_p_values_agree_with_scipy(num: int, rank: int, num_null: int) -> None:
     expected = stats.betabinom.sf(np.arange(num + 1) - 1, num, rank, num_null + 1 - rank)
     assert tail_p_values(num, rank, num_null) == pytest.approx(expected, abs=1e-10)
@@ -130,7 +131,8 @@ def test_five_percent_of_copies_are_found(noise_levels: float) -> None:
     assert not result.passed
     assert not result.keep[380:].any()
     assert result.keep[:380].mean() > 0.95
-    assert {pair.row for pair in result.flagged[:20]} == set(range(380, 400))
+    sources = {pair.row: pair.real_id for pair in result.flagged if pair.space == "pixels_16"}
+    assert [sources[380 + i] for i in range(20)] == SHOWN.ids[:20].tolist()
     assert [p.score for p in result.flagged] == sorted(p.score for p in result.flagged)
     assert "of 400 images lie as near to a shown image as unseen images hardly ever do" in result.reason
 
@@ -151,16 +153,25 @@ def test_fresh_images_pass_with_all_their_numbers() -> None:
         assert p_values[detectable] <= 0.005 < p_values[detectable - 1]
 
 
+def test_number_of_false_alarms_follows_the_null() -> None:
+    """Unseen images are compared with each other, so that the beta-binomial is not exact by construction."""
+    rng = np.random.default_rng(0)
+    p_values, counts = tail_p_values(100, 2, 199), []
+    for _ in range(400):
+        shown, unseen, fresh = (rng.normal(size=(num, 6)).astype(np.float32) for num in (300, 199, 100))
+        null, _ = suspicion(unseen, shown, unseen, own_groups=np.arange(199), unseen_groups=np.arange(199))
+        counts.append(int((suspicion(fresh, shown, unseen)[0] < np.sort(null)[1]).sum()))
+    assert np.mean(counts) == pytest.approx(1.0, abs=0.25)  # four standard errors
+    for alpha in (0.05, 0.01):
+        assert (p_values[counts] <= alpha).sum() <= stats.binom.ppf(0.999, 400, alpha)
+
+
 def test_an_innocent_pool_is_rejected_as_seldom_as_promised() -> None:
-    rejected, shares = 0, []
-    for seed in range(150):
+    rejected = 0
+    for seed in range(20):
         sets = [fields(n, seed=1000 * i + seed, prefix=str(i)) for i, n in ((5, 100), (6, 200), (7, 100))]
-        result = judged(*sets, seed=seed)
-        rejected += not result.passed
-        shares.append(result.numbers["flagged_share_pixels_16"])
-    assert rejected <= stats.binom.ppf(0.999, 150, 0.01)
-    # One of 101 is expected at most: a fresh image has one more unseen image to be near to than an unseen one has.
-    assert 0.004 < np.mean(shares) < 0.0125
+        rejected += not judged(*sets, seed=seed).passed
+    assert rejected <= stats.binom.ppf(0.999, 20, 0.01)
 
 
 def test_blurred_unseen_images_are_not_copies() -> None:
@@ -175,8 +186,7 @@ def test_gaussian_passes() -> None:
     generator.fit(SHOWN, seed=0, runtime=runtime)
     draw = Draw(SHOWN.labels[:400], np.arange(400), np.arange(400, dtype=np.uint64))
     result = judged(with_pixels(FRESH, draw_images(generator, draw, SHOWN, runtime).images), SHOWN, UNSEEN)
-    assert result.passed
-    assert result.keep.mean() > 0.97
+    assert result.passed, result.reason
 
 
 def test_siblings_of_an_unseen_image_do_not_make_it_look_near() -> None:
@@ -224,7 +234,8 @@ def test_too_little_to_judge_by_is_refused(pool: ImageSet, shown: ImageSet, unse
         judged(pool, shown, unseen)
 
 
-def real_images(num_patients: int, *, size_px: int = 64) -> ImageSet:
+@functools.cache
+def real_images(num_patients: int, *, size_px: int = 32) -> ImageSet:
     """One chest X-ray of each of so many patients."""
     with (DATA / "kermany_cxr" / "metadata.csv").open() as file:
         first = {row["group"]: row for row in csv.DictReader(file)}
@@ -235,21 +246,45 @@ def real_images(num_patients: int, *, size_px: int = 64) -> ImageSet:
     names = tuple(sorted({row["label"] for row in rows}))
     ids = np.array([row["path"] for row in rows])
     labels = np.array([names.index(row["label"]) for row in rows])
-    return ImageSet(np.stack([np.asarray(f)[..., None] for f in files]), labels, np.array(groups[:num_patients]), ids, names)
+    pixels = np.stack([np.asarray(file)[..., None] for file in files])
+    return ImageSet(pixels, labels, np.array(groups[:num_patients]), ids, names)
+
+
+class CachedRuntime(LocalRuntime):
+    """Embeds each distinct image once, as the engine does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[bytes, np.ndarray] = {}
+
+    def features(self, images: ImageSet, space: Spec) -> np.ndarray:
+        keys = [digest.tobytes() for digest in images.digests]
+        new = np.array([row for row, key in enumerate(keys) if key not in self._rows], dtype=np.int64)
+        if len(new):
+            features = super().features(images.take(new), space)
+            self._rows |= {keys[row]: values for row, values in zip(new, features, strict=True)}
+        return np.stack([self._rows[key] for key in keys])
 
 
 @pytest.mark.real
 @pytest.mark.skipif(not (DATA / "kermany_cxr").is_dir(), reason=f"no real images in {DATA}: set MEDSYNTH_REAL_DATA")
-@pytest.mark.parametrize(("num_copies", "passed"), [(0, True), (10, False)], ids=["held out", "5 % copies"])
-def test_chest_x_rays(num_copies: int, passed: bool) -> None:
-    images = real_images(700)
-    shown, unseen, fresh = images.take(np.arange(300)), images.take(np.arange(300, 500)), images.take(np.arange(500, 700))
-    pixels = fresh.pixels.copy()
-    pixels[:num_copies] = shown.pixels[:num_copies]
-    config = NearCopy.Config(space=Spec(use="efficientnet_lite0", config={"resolution": 64}))
-    result = NearCopy(config).judge(
-        pool_of(with_pixels(fresh, pixels)), shown=shown, unseen=unseen, seed=0, runtime=LocalRuntime()
-    )
-    assert result.passed is passed
-    assert not result.keep[:num_copies].any()
-    assert result.keep[num_copies:].mean() > 0.95
+def test_chest_x_rays_over_many_splits() -> None:
+    """One split alone is a draw from the null: unseen patients pass in 99 % of them, copies are found in nearly all."""
+    images, runtime = real_images(700), CachedRuntime()
+    gate = NearCopy(NearCopy.Config(space=Spec(use="efficientnet_lite0", config={"resolution": 32})))
+    innocent_rejected, copies_rejected, copies_kept = 0, 0, 0
+    for seed in range(25):
+        order = np.random.default_rng(seed).permutation(700)
+        shown, unseen, fresh = (images.take(part) for part in np.split(order, [300, 500]))
+        pixels = fresh.pixels.copy()
+        pixels[:12] = shown.pixels[:12]
+        for pool in (fresh, with_pixels(fresh, pixels)):
+            result = gate.judge(pool_of(pool), shown=shown, unseen=unseen, seed=seed, runtime=runtime)
+            if pool is fresh:
+                innocent_rejected += not result.passed
+            else:
+                copies_rejected += not result.passed
+                copies_kept += int(result.keep[:12].sum())
+    assert innocent_rejected <= stats.binom.ppf(0.999, 25, 0.01)
+    assert copies_rejected >= 22
+    assert copies_kept == 0

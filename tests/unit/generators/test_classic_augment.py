@@ -78,7 +78,8 @@ def test_rotation_stays_within_its_angle() -> None:
     degrees = np.rad2deg(np.arctan2(down, across))
     assert 18.0 < np.abs(degrees).max() < 20.5
     assert np.abs(degrees.mean()) < 2.0
-    assert np.hypot(across, down) == pytest.approx(SLOPE, rel=0.02)
+    # Two edges rounded to whole levels, 11 px apart: the slope is known to 1/11 level, 3 % of SLOPE, in each direction.
+    assert np.hypot(across, down) == pytest.approx(SLOPE, rel=0.045)
 
 
 def test_zoom_scales_the_gradient() -> None:

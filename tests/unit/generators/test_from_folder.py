@@ -17,9 +17,9 @@ from medsynth_ray.protocols import Draw, Files
 from medsynth_ray.testing import LocalRuntime, toy_images
 
 
-def write(path: Path, value: int = 100, *, mode: str = "RGB", size: tuple[int, int] = (16, 16), **options: object) -> None:
+def write(path: Path, value: int = 100, *, mode: str = "RGB", size: tuple[int, int] = (16, 16)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value if mode in ("L", "I;16") else (value,) * len(mode)).save(path, **options)
+    Image.new(mode, size, value if mode in ("L", "I;16") else (value,) * len(mode)).save(path)
 
 
 def fitted(root: object, *, channels: int = 3) -> FromFolder:

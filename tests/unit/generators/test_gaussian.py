@@ -85,6 +85,13 @@ def test_resumed_fit_has_the_same_tensors() -> None:
     assert all(np.array_equal(straight._tensors[name], third._tensors[name]) for name in straight._tensors)
 
 
+def test_checkpoint_of_another_fit_is_not_resumed() -> None:
+    shown = low_rank_images((60, 40))
+    _, runtime = fitted(shown, num_components=5)
+    with pytest.raises(AssertionError, match="checkpoint is of another fit"):
+        Gaussian(Gaussian.Config(num_components=9)).fit(shown, seed=5, runtime=runtime)
+
+
 @pytest.mark.parametrize(
     ("shrinkage", "counts", "own_share"),
     [(0.0, (11, 31), 1.0), (1.0, (11, 31), 0.0), (0.5, (11, 31), 10 / 50), (0.2, (1, 41), 0.0), (0.0, (1, 41), 0.0)],

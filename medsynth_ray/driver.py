@@ -213,6 +213,8 @@ class Sweep:
 
             splits = {name: data.part(name) for name in ("train", "val", "test")}
             ended = tune.run(schedule, self.config, self.store, splits, ledger, on_start=on_start, on_end=on_end)
+        if schedule.done:
+            journal.close()
         result = self._result(data, plan, schedule)
         result.write(self.command, ended)
         self._raise_for(schedule, ended, result)

@@ -95,7 +95,7 @@ class ImageSet:
 
     def take(self, index: np.ndarray | Sequence[int]) -> ImageSet:
         """The images at `index` (integers or a boolean mask), in that order."""
-        index = np.asarray(index)
+        index = np.asarray(index) if len(index) else np.empty(0, dtype=np.int64)
         digests = None if self._digests is None else self._digests[index]
         return ImageSet(
             self.pixels[index], self.labels[index], self.groups[index], self.ids[index], self.class_names, digests

@@ -216,8 +216,8 @@ class Plan:
 
     def _confirm_job(self, name: str, row: Row | None, pool: str | None, repeat: int) -> Job:
         return self.jobs.score(
-            f"confirm {name} repeat {repeat}", pool=pool, mixer=row and row["mixer"], ratio=row and row["ratio"],
-            phase="confirm", repeats=[repeat], label=name if row else "", arm=row and row["settings"],
+            name, pool=pool, mixer=row and row["mixer"], ratio=row and row["ratio"],
+            phase="confirm", repeats=[repeat], label=row["label"] if row else "", arm=row and row["settings"],
         )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class LocalRuntime:
         self.num_threads = 1
         self.fit_share = fit_share
         self.scratch = Path(tempfile.mkdtemp(dir=folder))
+        weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
         self.reports: list[tuple[int, dict[str, float]]] = []
         self.progress_seen: list[tuple[int, int, str]] = []
         self.checkpoints: list[Path] = []
@@ -93,10 +95,6 @@ class LocalRuntime:
     def circuits(self) -> CircuitRunner:
         """No runner here."""
         raise ValueError("LocalRuntime has no circuit runner")
-
-    def close(self) -> None:
-        """Remove the scratch folder."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def toy_images(

@@ -1,9 +1,9 @@
 """A probe: logistic regression on the frozen features of a feature space. Cheap enough for hundreds of mix trials.
 
 The loss is scikit-learn's, mean weighted cross-entropy + |W|^2 / (2 C n). Its optimum has no seed, so repeats of it
-would show no training noise at all; as in a network, the seed sets the initial weights and the order of mini-batches
-of a fixed number of Adam epochs. No bootstrap: it would drop a third of the images, and with fewer real images
-synthetic ones look better than they are.
+would show no training noise at all; as in a network, the seed sets the initial weights and the order of mini-batches.
+No bootstrap: it would drop a third of the images, and with fewer real images synthetic ones look better than they are.
+The number of Adam steps is fixed: were it epochs, a larger training set would win by being trained longer.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from medsynth_ray.errors import MedsynthError, Stopped
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Component, ComponentConfig, Features, History, Need, Runtime, Spec
 
+NUM_ROUNDS = 10
+"""Rows of the history; `stopped` is asked as often."""
+
 
 class Probe(Component):
     """Standardise, then fit one linear layer."""
@@ -33,12 +36,12 @@ class Probe(Component):
 
         space: Spec = Spec(use="efficientnet_lite0")
         """The feature space."""
-        C: float = Field(default=0.003, gt=0.0)
+        C: float = Field(default=0.002, gt=0.0)
         """Inverse strength of the L2 penalty, scikit-learn's C; standardised features want a small one."""
         class_weight: ClassWeight = "balanced"
         """balanced: every class weighs the same in the loss, however many images it has."""
-        num_train_epochs: int = Field(default=20, ge=1)
-        """Passes over the training set."""
+        max_train_steps: int = Field(default=400, ge=1)
+        """Optimiser steps, however many images there are."""
         train_batch_size: int = Field(default=128, ge=1)
         """Images of one step."""
         learning_rate: float = Field(default=3e-3, gt=0.0)
@@ -50,9 +53,9 @@ class Probe(Component):
 
         @classmethod
         def tiny(cls) -> Probe.Config:
-            """Five epochs on 32 px features."""
+            """Ten steps on 32 px features."""
             space = Spec(use="efficientnet_lite0", config={"resolution": 32})
-            return cls(space=space, num_train_epochs=5, train_batch_size=8)
+            return cls(space=space, max_train_steps=10, train_batch_size=8)
 
     config: Config
 
@@ -62,7 +65,7 @@ class Probe(Component):
         self._state: dict[str, torch.Tensor] = {}
 
     def fit(self, train: ImageSet, *, val: ImageSet, seed: int, runtime: Runtime) -> History:
-        """History: train_loss, val_loss and val_balanced_accuracy of each epoch.
+        """History: ten rows (fewer for fewer steps) with epoch, train_loss, val_loss and val_balanced_accuracy.
 
         Raises:
             ValueError: fewer than 2 training images.
@@ -78,9 +81,9 @@ class Probe(Component):
                 "mean": torch.tensor(x_ND.mean(axis=0, dtype=np.float64), dtype=torch.float32),
                 "std": torch.tensor(np.where(spread > 1e-6, spread, 1.0), dtype=torch.float32),
             }
-            return list(self._epochs(self._standardised(x_ND), train, self._standardised(val_ND), val, seed, runtime))
+            return list(self._rounds(self._standardised(x_ND), train, self._standardised(val_ND), val, seed, runtime))
 
-    def _epochs(
+    def _rounds(
         self, x_ND: torch.Tensor, train: ImageSet, val_ND: torch.Tensor, val: ImageSet, seed: int, runtime: Runtime
     ) -> Iterator[dict[str, float]]:
         generator = torch.Generator().manual_seed(seed)
@@ -88,21 +91,22 @@ class Probe(Component):
         target_NK *= class_weights(train, self.config.class_weight)
         weight_KD = 0.01 * torch.randn(train.num_classes, x_ND.shape[1], generator=generator)
         layer = _AdamLayer(weight_KD, torch.zeros(train.num_classes), decay=1.0 / (self.config.C * len(train)))
-        epochs, size = self.config.num_train_epochs, self.config.train_batch_size
-        num_steps, step = epochs * math.ceil(len(train) / size), 0
-        for epoch in range(epochs):
+        size, num_steps, step = min(self.config.train_batch_size, len(train)), self.config.max_train_steps, 0
+        batches = torch.split(_row_stream(len(train), num_steps * size, generator), size)
+        for chunk in np.array_split(np.arange(num_steps), min(NUM_ROUNDS, num_steps)):
             if runtime.stopped():
-                raise Stopped(f"asked to stop after {epoch} of {epochs} epochs")
-            order, total = torch.randperm(len(train), generator=generator), 0.0
-            for rows in torch.split(order, size):
+                raise Stopped(f"asked to stop after {step} of {num_steps} steps")
+            total = 0.0
+            for step in chunk.tolist():
                 learning_rate = 0.5 * self.config.learning_rate * (1.0 + math.cos(math.pi * step / num_steps))
-                total += layer.step(x_ND[rows], target_NK[rows], learning_rate)
-                step += 1
+                total += layer.step(x_ND[batches[step]], target_NK[batches[step]], learning_rate)
+            step += 1
             if not math.isfinite(total):
-                raise MedsynthError(f"diverged: the probe's loss is {total} in epoch {epoch + 1}; lower learning_rate")
+                raise MedsynthError(f"diverged: the probe's loss is {total} by step {step}; lower learning_rate")
             self._state |= {"weight": layer.weight_KD, "bias": layer.bias_K}
-            runtime.progress(epoch + 1, epochs, "probe epochs")
-            yield {"epoch": epoch + 1.0, "train_loss": total / len(train), **val_numbers(self._probs(val_ND), val)}
+            runtime.progress(step, num_steps, "probe steps")
+            numbers = val_numbers(self._probs(val_ND), val)
+            yield {"epoch": step * size / len(train), "train_loss": total / (len(chunk) * size), **numbers}
 
     def predict(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
         """Softmax of the linear layer.
@@ -134,6 +138,12 @@ class Probe(Component):
     def _probs(self, x_ND: torch.Tensor) -> np.ndarray:
         probs: np.ndarray = linear(x_ND, self._state["weight"], self._state["bias"]).softmax(dim=1).numpy()
         return probs
+
+
+def _row_stream(num_rows: int, length: int, generator: torch.Generator) -> torch.Tensor:
+    """One shuffled pass over the rows after the other, cut to `length`: all rows are drawn equally often, but for 1."""
+    passes = [torch.randperm(num_rows, generator=generator) for _ in range(-(-length // num_rows))]
+    return torch.cat(passes)[:length]
 
 
 class _AdamLayer:

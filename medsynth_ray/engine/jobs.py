@@ -99,10 +99,11 @@ class Jobs:
             "classifier": self._identity("classifiers", classifier), "on": self.fingerprints[on],
         }  # fmt: skip
         tags = {
-            "phase": phase, "generator": label, "mixer": mixer or "", "ratio": ratio or 0.0,
+            "phase": phase, "arm": name, "generator": label, "mixer": mixer or "", "ratio": ratio or 0.0,
             **({} if arm is None else self._parameters(arm)),
         }  # fmt: skip
-        return Job("score", name, args, inputs, tags)
+        shown = name if phase == "mix" else f"confirm {name} {repeats}"
+        return Job("score", shown, args, inputs, tags)
 
     def _parameters(self, arm: Arm) -> dict[str, Any]:
         return {f"{arm['use']}.{k}": v for k, v in self.generator_config(arm).identity().items()}

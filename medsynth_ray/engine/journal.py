@@ -6,10 +6,11 @@ An entry is a function of a trial's record, so it can be written again; timestam
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from medsynth_ray.engine.plan import Job
-from medsynth_ray.engine.store import Record, Store, canonical
+from medsynth_ray.engine.store import Record, Store, canonical, content_key
 
 
 class Journal:
@@ -19,18 +20,36 @@ class Journal:
         self._store, self._folder, self._class_names = store, f"sweep/{sweep_id}/runs", class_names
         self._sweep_id = sweep_id
         self._written = set(store.list(self._folder))
+        self._confirm: dict[str, list[tuple[Job, Record]]] = {}
 
     def add(self, job: Job, record: Record) -> None:
-        """Write the entry of a finished trial; the embedding of a split is no run.
+        """Write the entry of a finished trial. Embedding a split is no run; repeats of confirm are joined in one.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        name = f"{record['key']}.json"
-        if job.kind == "embed" or name in self._written:
+        if job.kind == "embed":
             return
-        self._store.create_exclusive(f"{self._folder}/{name}", canonical(self._entry(job, record)))
-        self._written.add(name)
+        if job.tags["phase"] == "confirm":
+            self._confirm.setdefault(job.tags["arm"], []).append((job, record))
+        else:
+            self._write(record["key"], lambda: self._entry(job, record))
+
+    def close(self) -> None:
+        """Write one entry for each arm of confirm, its repeats as steps.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        for parts in self._confirm.values():
+            job, whole = joined(parts)
+            self._write(whole["key"], lambda job=job, whole=whole: self._entry(job, whole))  # type: ignore[misc]
+
+    def _write(self, key: str, entry: Callable[[], dict[str, Any]]) -> None:
+        name = f"{key}.json"
+        if name not in self._written:
+            self._store.create_exclusive(f"{self._folder}/{name}", canonical(entry()))
+            self._written.add(name)
 
     def _entry(self, job: Job, record: Record) -> dict[str, Any]:
         start = int(record["meta"]["started"] * 1000)
@@ -47,8 +66,12 @@ class Journal:
         entry["metrics"] = [[k, v, step, end] for k, v, step in numbers + seconds if math.isfinite(v)]
         if job.kind == "score":
             entry["tables"] = {"per_class.json": self._per_class(result)}
-        elif "unit" in result:
-            entry["images"] = self._images(job, result, end)
+            if job.args["pool"] is not None:
+                entry["images"] = self._images("kept", job.args["pool"], round(100 * (job.args["ratio"] or 0.0)), end)
+        elif job.kind == "fit":
+            entry["images"] = self._images("quality", result["unit"], round(100 * job.tags["share"]), end)
+        else:
+            entry["images"] = self._images("kept", result["unit"], 100, end)
         return entry
 
     def _score_numbers(self, job: Job, result: dict[str, Any]) -> list[tuple[str, float, int]]:
@@ -71,13 +94,26 @@ class Journal:
         recall = [sum(r.get(f"recall/{c}", 0.0) for r in repeats) / len(repeats) for c in range(len(self._class_names))]
         return {"class": list(self._class_names), "recall": recall}
 
-    def _images(self, job: Job, result: dict[str, Any], end: int) -> list[dict[str, Any]]:
-        kind = "quality" if job.kind == "fit" else "kept"
-        unit: Record = self._store.read_json(f"{kind}/{result['unit']}/record.json")
-        base = f"{kind}/{unit['key']}/{unit['attempt']}"
-        step = round(100 * job.tags.get("share", 1.0))
+    def _images(self, kind: str, key: str, step: int, end: int) -> list[dict[str, Any]]:
+        """The previews of a unit: of a fit at its rung, of a pool, or of the pool that an arm was mixed with."""
+        unit: Record = self._store.read_json(f"{kind}/{key}/record.json")
+        base = f"{kind}/{key}/{unit['attempt']}"
         files = [name for name in sorted(unit["files"]) if name.startswith("preview/")]
         return [
             {"key": f"samples/{self._class_names[int(name[8:-4])]}", "step": step, "timestamp_ms": end, "file": f"{base}/{name}"}
             for name in files
         ]
+
+
+def joined(parts: Sequence[tuple[Job, Record]]) -> tuple[Job, Record]:
+    """The trials of one arm, a repeat each, as if they were one."""
+    ordered = sorted(parts, key=lambda part: min(map(int, part[1]["result"]["repeats"])))
+    records = [record for _, record in ordered]
+    job, first = ordered[0][0], records[0]
+    repeats = {r: s for record in records for r, s in record["result"]["repeats"].items()}
+    meta = {
+        **first["meta"], "started": min(r["meta"]["started"] for r in records),
+        "seconds": sum(r["meta"]["seconds"] for r in records),
+    }  # fmt: skip
+    whole = {**first, "key": content_key("arm", [r["key"] for r in records]), "result": {**first["result"], "repeats": repeats}}
+    return Job(job.kind, f"confirm {job.tags['arm']}", job.args, job.inputs, job.tags), {**whole, "meta": meta}

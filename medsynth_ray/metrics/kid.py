@@ -38,8 +38,10 @@ class Kid(Component):
     config: Config
 
     def measure(self, reference: np.ndarray, synthetic: np.ndarray, *, space: str, seed: int) -> Measured:
-        """`low`, `high`: 1.96 delete-one jackknife standard errors, a little wide where the laws agree.
+        """Measure; `low`, `high` are 1.96 delete-one jackknife standard errors away.
 
+        Simulated coverage: about 95 % where the laws differ, 96 to 99 % where they agree (the error is then too large
+        by up to the square root of 2).
         details: `p`, the share of relabellings with a KID at least as large (one-sided, exact), and `standard_error`.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.sweeps.conftest import Runner, kill_when
+from tests.runner import Runner, kill_when
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -37,9 +37,7 @@ def test_correlated_gaussians_with_one_covariance_differ_by_their_means() -> Non
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (300, 200), (40, 200)])
 def test_it_agrees_with_clean_fid(n: int, m: int) -> None:
     a, b = correlated(n, 64, 1), 1.3 * correlated(m, 64, 2) + 0.2
-    expected = fid.frechet_distance(
-        a.mean(axis=0), np.cov(a, rowvar=False), b.mean(axis=0), np.cov(b, rowvar=False)
-    )
+    expected = fid.frechet_distance(a.mean(axis=0), np.cov(a, rowvar=False), b.mean(axis=0), np.cov(b, rowvar=False))
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
 
 
@@ -68,7 +66,9 @@ def test_the_floor_is_what_real_against_real_gives() -> None:
 
 
 def test_no_floor_where_the_reference_cannot_be_halved() -> None:
-    assert Frechet(Frechet.Config()).measure(correlated(60, 8, 1), correlated(40, 8, 2), space="toy", seed=0).details == {}
+    assert (
+        Frechet(Frechet.Config()).measure(correlated(60, 8, 1), correlated(40, 8, 2), space="toy", seed=0).details == {}
+    )
 
 
 def test_the_seed_picks_the_subset() -> None:

@@ -64,7 +64,10 @@ def test_it_is_unbiased_at_small_n(null: list[Measured]) -> None:
 
 
 def test_the_interval_covers_0_under_the_null(null: list[Measured]) -> None:
-    assert 0.93 <= np.mean([m.low <= 0 <= m.high for m in null]) <= 0.99
+    assert np.mean([m.low <= 0 <= m.high for m in null]) >= 0.93
+    # Where the first-order terms vanish the jackknife counts the second-order ones twice: sqrt(2) too wide, not more.
+    ratio = np.mean([m.details["standard_error"] for m in null]) / np.std([m.value for m in null], ddof=1)
+    assert 0.9 < ratio < 1.7
 
 
 def test_p_is_uniform_under_the_null(null: list[Measured]) -> None:

@@ -55,9 +55,7 @@ def test_a_row_has_the_same_bits_alone_and_in_a_batch(space: EfficientnetLite0) 
 def test_gray_is_three_equal_channels(space: EfficientnetLite0) -> None:
     gray = toy_images((3,), size_px=32, channels=1)
     rgb = ImageSet(np.repeat(gray.pixels, 3, axis=3), gray.labels, gray.groups, gray.ids, gray.class_names)
-    np.testing.assert_array_equal(
-        space.embed(gray, runtime=LocalRuntime()), space.embed(rgb, runtime=LocalRuntime())
-    )
+    np.testing.assert_array_equal(space.embed(gray, runtime=LocalRuntime()), space.embed(rgb, runtime=LocalRuntime()))
 
 
 def test_threads_and_random_state_are_given_back(space: EfficientnetLite0) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 MINI = """\
 name: mini
@@ -45,25 +44,27 @@ class Runner:
 
     folder: Path
 
-    def command(self, *extra: str, text: str = MINI) -> list[str]:
-        """The command of a run."""
+    def command(self, verb: str, *extra: str, text: str = MINI) -> list[str]:
+        """The command of a verb on the sweep file."""
         path = self.folder / "mini.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         settings = [word for pair in (f"store={self.folder / 'store'}", *extra) for word in ("-s", pair)]
-        return [sys.executable, "-m", "medsynth_ray", "run", str(path), "--yes", "--json", *settings]
+        return [sys.executable, "-m", "medsynth_ray", verb, str(path), "--json", *settings]
 
     def start(self, *extra: str, text: str = MINI) -> subprocess.Popen[str]:
         """Start a run."""
         return subprocess.Popen(
-            self.command(*extra, text=text), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+            [*self.command("run", *extra, text=text), "--yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
         )
 
     def run(self, *extra: str, text: str = MINI, code: int = 0) -> dict[str, Any]:
         """Run to the end and return what it printed."""
-        done = subprocess.run(
-            self.command(*extra, text=text), capture_output=True, text=True, env=environment(), check=False, timeout=600
-        )
+        return self.call([*self.command("run", *extra, text=text), "--yes"], code=code)
+
+    def call(self, command: list[str], *, code: int = 0) -> dict[str, Any]:
+        """Run a command and return what it printed."""
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=600)
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stderr[-3000:]}"
         printed: dict[str, Any] = json.loads(done.stdout)
         return printed
@@ -109,11 +110,3 @@ def kill_when(process: subprocess.Popen[str], moment: Callable[[], bool], timeou
             continue
     process.communicate()
     psutil.wait_procs(family, timeout=20)
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    """A mini sweep that ran undisturbed on two workers."""
-    runner = Runner(tmp_path_factory.mktemp("reference"))
-    runner.run("runtime.workers=2")
-    return runner

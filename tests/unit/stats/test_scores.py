@@ -1,0 +1,97 @@
+"""scikit-learn as oracle; nothing that is not finite ever leaves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    recall_score,
+    roc_auc_score,
+)
+
+from medsynth_ray.stats.scores import confusion, scores
+
+
+def predictions(n: int, num_classes: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % num_classes)
+    logits = rng.normal(size=(n, num_classes)) + 1.2 * np.eye(num_classes)[labels]
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return probs, labels
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_scikit_learn_agrees(num_classes: int) -> None:
+    probs, labels = predictions(200, num_classes)
+    predicted, found = probs.argmax(axis=1), scores(probs, labels)
+    single = {"y_score": probs[:, 1]} if num_classes == 2 else {"y_score": probs, "multi_class": "ovr"}
+    expected = {
+        "accuracy": accuracy_score(labels, predicted),
+        "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+        "macro_f1": f1_score(labels, predicted, average="macro"),
+        "macro_auc": roc_auc_score(labels, **single),
+        "log_loss": log_loss(labels, probs),
+    }
+    expected |= {f"recall/{c}": r for c, r in enumerate(recall_score(labels, predicted, average=None))}
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+    assert set(found) == set(expected) | {"ece_15"}
+    np.testing.assert_array_equal(confusion(probs, labels), confusion_matrix(labels, predicted))
+
+
+def test_ece_of_a_known_case() -> None:
+    """Ten images at 0.8 of which six are right, ten at 0.6 of which all are right: |.6 - .8| / 2 + |1 - .6| / 2."""
+    probs = np.array([[0.8, 0.2]] * 10 + [[0.4, 0.6]] * 10)
+    labels = np.array([0] * 6 + [1] * 4 + [1] * 10)
+    assert scores(probs, labels)["ece_15"] == pytest.approx(0.3)
+
+
+def test_calibrated_predictions_have_a_small_ece() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.uniform(size=50_000)
+    labels = (rng.uniform(size=50_000) > first).astype(int)
+    assert scores(np.stack([first, 1 - first], axis=1), labels)["ece_15"] < 0.01
+
+
+def test_an_absent_class_is_left_out() -> None:
+    probs, labels = predictions(60, 3)
+    found = scores(probs[labels < 2], labels[labels < 2])
+    assert "recall/2" not in found
+    assert found["balanced_accuracy"] == pytest.approx((found["recall/0"] + found["recall/1"]) / 2)
+    assert np.isfinite(list(found.values())).all()
+
+
+def test_one_class_alone_has_no_auc() -> None:
+    found = scores(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
+    assert "macro_auc" not in found
+    assert found["balanced_accuracy"] == 0.5
+
+
+def test_a_sure_mistake_has_a_finite_loss() -> None:
+    found = scores(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]))
+    assert found["log_loss"] == pytest.approx(-np.log(1e-7))
+    assert found["ece_15"] == 1.0
+
+
+def test_ties_count_half_in_the_auc() -> None:
+    probs = np.full((10, 2), 0.5)
+    assert scores(probs, np.arange(10) % 2)["macro_auc"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("probs", "labels", "message"),
+    [
+        (np.ones((3, 2)), np.zeros(4, int), r"got \(3, 2\) and \(4,\)"),
+        (np.ones((0, 2)), np.zeros(0, int), "N > 0"),
+        (np.full((3, 2), np.nan), np.zeros(3, int), "6 values that are not finite"),
+        (np.ones((3, 2)), np.array([0, 1, 2]), r"labels must be in \[0, 2\), got 0 to 2"),
+        (np.ones((3, 2)), np.array([0, -1, 1]), "got -1 to 1"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(probs: np.ndarray, labels: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scores(probs, labels)

@@ -24,7 +24,16 @@ TARGETS = {"wall_s": 300.0, "cpu_s": 500.0, "memory_gib": 8.0, "help_s": 0.5, "i
 def run_quickstart() -> dict[str, float]:
     """Run it in a new store; wall and CPU seconds and peak resident memory of its process tree."""
     with tempfile.TemporaryDirectory() as store:
-        command = [sys.executable, "-m", "medsynth_ray", "run", str(ROOT / "sweeps/quickstart.yaml"), "--yes", "-s", f"store={store}"]
+        command = [
+            sys.executable,
+            "-m",
+            "medsynth_ray",
+            "run",
+            str(ROOT / "sweeps/quickstart.yaml"),
+            "--yes",
+            "-s",
+            f"store={store}",
+        ]
         start = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         seen: dict[tuple[int, float], float] = {}
@@ -58,7 +67,9 @@ def median_s(code: list[str], runs: int = 7) -> float:
     times = []
     for _ in range(runs + 1):
         start = time.monotonic()
-        subprocess.run([sys.executable, *code], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "dumb"})
+        subprocess.run(
+            [sys.executable, *code], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "dumb"}
+        )
         times.append(time.monotonic() - start)
     return statistics.median(times[1:])
 
@@ -68,7 +79,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     arguments = parser.parse_args()
-    figures = {"help_s": median_s(["-m", "medsynth_ray", "--help"]), "import_s": median_s(["-c", "import medsynth_ray"])}
+    figures = {
+        "help_s": median_s(["-m", "medsynth_ray", "--help"]),
+        "import_s": median_s(["-c", "import medsynth_ray"]),
+    }
     figures |= run_quickstart()
     for name, value in figures.items():
         print(f"{name}: {value:.2f} (target <= {TARGETS[name]:g})")

@@ -26,7 +26,8 @@ def _describe(role: str, name: str) -> dict[str, Any]:
     component = registry.load(role, name)
     fields = [
         {
-            "name": field_name, "default": "(required)" if field.is_required() else field.get_default(call_default_factory=True),
+            "name": field_name,
+            "default": "(required)" if field.is_required() else field.get_default(call_default_factory=True),
             "description": " ".join((field.description or "").split()),
         }
         for field_name, field in component.Config.model_fields.items()

@@ -33,7 +33,9 @@ screen = Console(stderr=True, highlight=False)
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML).", show_default=False)]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override a setting: -s data.root=/data/isic -s store=s3://b/x"),
+    typer.Option(
+        "-s", "--set", metavar="KEY=VALUE", help="Override a setting: -s data.root=/data/isic -s store=s3://b/x"
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -94,7 +96,7 @@ def init(
 
 @app.command(epilog="Example: medsynth audit sweeps/kermany_cxr.yaml -s data.root=/data/kermany_cxr")
 def audit(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Check the images: unreadable, duplicates, labels that clash, small classes, groups. Exit code 3 if they stop a sweep."""
+    """Check the images: unreadable, copies, clashing labels, small classes, groups. Exit code 3: a sweep cannot run."""
     from medsynth_ray import show, yamlfile
     from medsynth_ray.data import dataset
 
@@ -133,7 +135,9 @@ def run(
     from medsynth_ray import show
 
     with _exits(as_json):
-        opened = _open(sweep, [*(settings or []), *(["verdict.accept_underpowered=true"] if accept_underpowered else [])])
+        opened = _open(
+            sweep, [*(settings or []), *(["verdict.accept_underpowered=true"] if accept_underpowered else [])]
+        )
         _estimate(opened)
         if not yes and not typer.confirm("Proceed?", default=False, err=True):
             raise typer.Exit(0)
@@ -192,7 +196,10 @@ def export(
         made = write(_open(sweep, settings).result(), arm, folder)
         if as_json:
             _print(made)
-        screen.print(f"{made['images']} images, {made['generator_parts']} fitted generator(s) in {made['folder']}", soft_wrap=True)
+        screen.print(
+            f"{made['images']} images, {made['generator_parts']} fitted generator(s) in {made['folder']}",
+            soft_wrap=True,
+        )
 
 
 @app.command(epilog="Example: medsynth ui sweeps/quickstart.yaml --port 5000")
@@ -218,7 +225,8 @@ def ui(
 
 @app.command(epilog="Example: medsynth doctor --store s3://bucket/sweeps")
 def doctor(
-    store: Annotated[str, typer.Option(help="Store to test with racing writers.")] = "medsynth-store", as_json: AsJson = False
+    store: Annotated[str, typer.Option(help="Store to test with racing writers.")] = "medsynth-store",
+    as_json: AsJson = False,
 ) -> None:
     """Check this machine and a store: versions, devices, Ray, MLflow, exclusive writes."""
     from medsynth_ray import show

@@ -44,7 +44,7 @@ class DataConfig(_Section):
     channels: Literal["auto", 1, 3] = "auto"
     """1 grayscale, 3 RGB; auto: 1 if every image is gray."""
     groups: Literal["required", "none"] = "required"
-    """What a split must not tear apart (patient, lesion, volume). none: every image stands alone; the report says so."""
+    """What a split must not tear apart (patient, lesion, volume). none: each image stands alone; the report says so."""
     min_class_images: int = Field(default=12, ge=3)
     """A class with fewer images stops the sweep."""
     max_quarantine_share: float = Field(default=0.05, ge=0.0, le=1.0)
@@ -259,7 +259,9 @@ class SweepConfig(_Section):
         """
         self.data.adapter_config()
         for label, arm in self.generators.items():
-            config = registry.configure("generators", Spec(use=arm.use, config=arm.config), where=f"generators.{label}.config")
+            config = registry.configure(
+                "generators", Spec(use=arm.use, config=arm.config), where=f"generators.{label}.config"
+            )
             assert isinstance(config, GeneratorConfig)
             registry.configure("samplers", arm.sampler, where=f"generators.{label}.sampler.config")
             _check_search(label, arm, config)

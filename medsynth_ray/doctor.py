@@ -39,7 +39,9 @@ def _python() -> str:
 
 
 def _packages() -> str:
-    return ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "ray", "mlflow", "timm", "optuna", "numpy"))
+    return ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("torch", "ray", "mlflow", "timm", "optuna", "numpy")
+    )
 
 
 def _torch() -> str:
@@ -100,5 +102,7 @@ def race(store_url: str) -> str:
         raise errors[0]
     winners = [sum(turn) for turn in wins]
     if winners != [1] * _ROUNDS:
-        raise StoreError(f"exclusive creation does not hold here: {winners} winners in {_ROUNDS} races of {_WRITERS} writers")
+        raise StoreError(
+            f"exclusive creation does not hold here: {winners} winners in {_ROUNDS} races of {_WRITERS} writers"
+        )
     return f"{_ROUNDS} races of {_WRITERS} writers had one winner each"

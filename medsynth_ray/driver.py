@@ -17,12 +17,12 @@ import numpy as np
 
 from medsynth_ray import yamlfile
 from medsynth_ray.config import SweepConfig
+from medsynth_ray.engine.bench import versions
 from medsynth_ray.engine.jobs import Jobs
 from medsynth_ray.engine.journal import Journal
 from medsynth_ray.engine.ledger import Ledger, heartbeat, read_spent
 from medsynth_ray.engine.plan import Decisions, Job, Schedule
 from medsynth_ray.engine.store import Record, Store, Unit
-from medsynth_ray.engine.work import versions
 from medsynth_ray.errors import AuditError, BudgetExceeded, ConfigError, TrialsFailed, Underpowered
 from medsynth_ray.sweep import Plan
 
@@ -365,5 +365,3 @@ def environment() -> dict[str, Any]:
 def quoted(command: Sequence[str]) -> str:
     """A command line to paste into a shell."""
     return shlex.join(command)
-
-

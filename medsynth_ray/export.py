@@ -1,4 +1,4 @@
-"""Writes an arm's synthetic images as an ImageFolder with metadata.csv, and its fitted generator as a loadable folder."""
+"""Writes an arm's synthetic images as an ImageFolder with metadata.csv, and its fitted generator as a folder."""
 
 from __future__ import annotations
 
@@ -49,8 +49,13 @@ def _rows(result: SweepResult, arm: str, pool: Pool) -> list[dict[str, Any]]:
     names = [str(c) for c in pool.images.class_names]
     return [
         {
-            "file_name": f"{_safe(names[label])}/{Path(str(name)).name}.png", "label": _cell(names[label]), "synthetic": 1,
-            "generator": arm, "seed": int(seed), "source": _cell(str(source)), "nearest_real": _cell(str(train.ids[near])),
+            "file_name": f"{_safe(names[label])}/{Path(str(name)).name}.png",
+            "label": _cell(names[label]),
+            "synthetic": 1,
+            "generator": arm,
+            "seed": int(seed),
+            "source": _cell(str(source)),
+            "nearest_real": _cell(str(train.ids[near])),
             "nearest_real_distance": round(float(far), 6),
         }  # fmt: skip
         for label, name, seed, source, near, far in zip(
@@ -74,5 +79,3 @@ def _export_generator(result: SweepResult, arm: str, folder: Path) -> int:
     for number, record in enumerate(records):
         result.store.fetch(record, folder / f"part-{number}", "model/")
     return len(records)
-
-

@@ -157,6 +157,6 @@ def to_unit_range(pixels: np.ndarray) -> np.ndarray:
 
 
 def from_unit_range(x_NCHW: np.ndarray) -> np.ndarray:
-    """float (N, C, H, W) in [-1, 1] (clipped) -> uint8 (N, H, W, C), rounded to nearest."""
+    """Float (N, C, H, W) in [-1, 1] (clipped) -> uint8 (N, H, W, C), rounded to nearest."""
     pixels = np.clip((np.asarray(x_NCHW, dtype=np.float64) + 1.0) * 127.5, 0.0, 255.0)
     return np.ascontiguousarray(np.rint(pixels).astype(np.uint8).transpose(0, 2, 3, 1))

@@ -118,7 +118,11 @@ class ComponentConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """What of these settings decides the output: all fields but those marked `json_schema_extra={"key": False}`."""
         fields = type(self).model_fields
-        skip = {n for n, f in fields.items() if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("key") is False}
+        skip = {
+            n
+            for n, f in fields.items()
+            if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("key") is False
+        }
         return self.model_dump(mode="json", exclude=skip)
 
 
@@ -200,7 +204,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class PoolShard:
-    """The next images of a draw, in its order: uint8 (n, H, W, C); source_ids: str (n,), "" where there is no source."""
+    """The next images of a draw, in order: uint8 (n, H, W, C); source_ids: str (n,), "" where there is no source."""
 
     images: np.ndarray
     source_ids: np.ndarray
@@ -396,15 +400,13 @@ class Metric(Protocol):
     lower_is_better: ClassVar[bool]
 
     def measure(self, reference: np.ndarray, synthetic: np.ndarray, *, space: str, seed: int) -> Measured:
-        """Compare float32 (N, D) with (M, D). `space` is for the number's name. Raises ValueError when n is too small."""
+        """Compare float32 (N, D) with (M, D); `space` is for the name. Raises ValueError when N or M is too small."""
 
 
 class Gate(Protocol):
     """Drops images of a pool or rejects it."""
 
-    def judge(
-        self, pool: Pool, *, shown: ImageSet, unseen: ImageSet, seed: int, runtime: Runtime
-    ) -> GateResult:
+    def judge(self, pool: Pool, *, shown: ImageSet, unseen: ImageSet, seed: int, runtime: Runtime) -> GateResult:
         """shown: what the generator was fitted on. unseen: real images it never saw (val)."""
 
 

@@ -38,7 +38,14 @@ class SweepResult:
     def __init__(
         self, config: SweepConfig, store: Store, data: Dataset, plan: Plan, schedule: Schedule, power: Power
     ) -> None:
-        self.config, self.store, self.data, self.plan, self.schedule, self.power = config, store, data, plan, schedule, power
+        self.config, self.store, self.data, self.plan, self.schedule, self.power = (
+            config,
+            store,
+            data,
+            plan,
+            schedule,
+            power,
+        )
         self.folder = f"sweep/{config.sweep_id}"
 
     # --- what came out
@@ -122,7 +129,11 @@ class SweepResult:
         }  # fmt: skip
         mix = winner["mixer"] if winner["ratio"] is None else f"{winner['mixer']}, ratio {winner['ratio']:g}"
         return decide(
-            comparisons, effect=settings.effect, winner=f"{winner['label']} ({mix})", about=about, metric=settings.metric,
+            comparisons,
+            effect=settings.effect,
+            winner=f"{winner['label']} ({mix})",
+            about=about,
+            metric=settings.metric,
             caveats=caveats,
         )
 
@@ -136,8 +147,8 @@ class SweepResult:
         floor, real_only = self.config.verdict.floor, self._real_only_score()
         if floor is not None and real_only is not None and real_only < floor:
             found.append(
-                f"real only scores {real_only:.3f} on the locked test, below the floor of {floor:g}: the classifier did not "
-                "learn the task, so a comparison of its training sets says little."
+                f"real only scores {real_only:.3f} on the locked test, below the floor {floor:g}: the classifier did "
+                "not learn the task, so a comparison of its training sets says little."
             )
         if self.config.data.groups == "none":
             found.append("groups: none. Images of one patient may stand in train and test, which flatters every arm.")
@@ -195,13 +206,20 @@ class SweepResult:
     def _arm_row(self, row: Row, phase: str, split: str) -> dict[str, Any]:
         result = row["result"]
         status = "ok" if result else ("skipped" if row["skipped"] else "failed")
-        empty = {"mean": None, "low": None, "high": None, "repeats": [], "num_train": None, "num_synthetic": None}
+        empty: dict[str, Any] = {
+            "mean": None,
+            "low": None,
+            "high": None,
+            "repeats": [],
+            "num_train": None,
+            "num_synthetic": None,
+        }
         numbers = self._known_numbers(row, phase, split) if result else empty
         share = numbers["num_synthetic"] / numbers["num_train"] if result else None
         return {
             **numbers, "arm": row["arm"], "role": "control" if row["role"] == "control" else "candidate",
-            "generator": row["label"] or "", "mixer": row["mixer"], "ratio": row["ratio"], "phase": phase, "split": split,
-            "metric": self.config.verdict.metric, "synthetic_share": share,
+            "generator": row["label"] or "", "mixer": row["mixer"], "ratio": row["ratio"], "phase": phase,
+            "split": split, "metric": self.config.verdict.metric, "synthetic_share": share,
             "parameters": row["settings"]["config"] if row["settings"] else {},
             "cost_s": self._cost(result["units"]) if result else 0.0, "status": status, "reason": row["skipped"],
         }  # fmt: skip
@@ -218,9 +236,15 @@ class SweepResult:
         """One row for each pool, and for each generator that never came to one."""
         rows = [self._pool_row(pool) for pool in self.plan.pools]
         with_pool = {pool["label"] for pool in self.plan.pools}
-        rows += [self._rejected_row(label) for label in self.config.generators if label not in with_pool and self._fits(label)]
+        rows += [
+            self._rejected_row(label)
+            for label in self.config.generators
+            if label not in with_pool and self._fits(label)
+        ]
         order = [*self.config.generators]
-        return sorted(rows, key=lambda r: (r["role"], order.index(r["label"]) if r["label"] in order else 99, r["name"]))
+        return sorted(
+            rows, key=lambda r: (r["role"], order.index(r["label"]) if r["label"] in order else 99, r["name"])
+        )
 
     def _fits(self, label: str) -> list[Row]:
         key = {"wave": 0, "share": 0.0, "candidate": ""}
@@ -293,7 +317,7 @@ class SweepResult:
         }  # fmt: skip
 
     def status(self, run: dict[str, Any]) -> str:
-        """finished | budget reached | some trials failed | unfinished."""
+        """Finished | budget reached | some trials failed | unfinished."""
         if self.verdict is not None:
             return "finished"
         if run.get("budget_reached"):
@@ -306,10 +330,10 @@ class SweepResult:
 
         return ReportView(
             name=self.config.name, sweep_id=self.config.sweep_id, status=self.status(run),
-            description=self.config.description, verdict=self.verdict, arms=self.arm_rows(), generators=self.generators(),
-            rungs=self.rung_rows(), previews=self._previews(), near_copies=self._near_copies(),
-            audit=[f.to_json() for f in self.data.findings], counts=self.data.counts(), class_names=self.data.class_names,
-            power=self.power.to_json(), looks=1 if self.plan.confirm else 0,
+            description=self.config.description, verdict=self.verdict, arms=self.arm_rows(),
+            generators=self.generators(), rungs=self.rung_rows(), previews=self._previews(), near_copies=self._near_copies(),
+            audit=[f.to_json() for f in self.data.findings], counts=self.data.counts(),
+            class_names=self.data.class_names, power=self.power.to_json(), looks=1 if self.plan.confirm else 0,
             config_yaml=yamlfile.dump(self.config), command=quoted(command), run=run,
         )  # fmt: skip
 
@@ -327,7 +351,11 @@ class SweepResult:
         return found
 
     def _preview_units(self) -> list[tuple[str, str]]:
-        units = [(p["name"], f"kept/{p['result']['unit']}") for p in self.plan.pools if p["result"] and p["role"] != "control"]
+        units = [
+            (p["name"], f"kept/{p['result']['unit']}")
+            for p in self.plan.pools
+            if p["result"] and p["role"] != "control"
+        ]
         named = {name for name, _ in units}
         for label in self.config.generators:
             last = next((f for f in reversed(self._fits(label)) if f["result"]), None)
@@ -396,5 +424,3 @@ def _generator_row(pool: Row, result: Row, status: str, reason: str, cost_s: flo
 def _slim(row: dict[str, Any]) -> dict[str, Any]:
     """A generator's row without what may differ between runs."""
     return {k: v for k, v in row.items() if k != "cost_s"}
-
-

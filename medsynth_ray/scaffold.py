@@ -46,14 +46,21 @@ def write_sweep_file(folder: str, output: Path | None = None) -> dict[str, Any]:
         raise ConfigError(f"{folder}: {error}") from None
     classes = Counter(record.label for record in records if record.label)
     if len(classes) < 2:
-        raise ConfigError(f"{folder} must hold at least two subfolders with images, one for each class; found {sorted(classes)}")
+        raise ConfigError(
+            f"{folder} must hold at least two subfolders with images, one for each class; found {sorted(classes)}"
+        )
     name = re.sub(r"[^a-zA-Z0-9_.-]+", "_", Path(root.rstrip("/")).name).strip("._-") or "sweep"
     path = output or Path(f"{name}.yaml")
     if path.exists():
         raise ConfigError(f"{path} exists; name another file with -o")
     grouped = all(record.group for record in records)
     path.write_text(_TEMPLATE.format(file=path, name=name, root=_quoted(root), groups=_groups(grouped)))
-    return {"path": str(path), "images": sum(classes.values()), "classes": dict(sorted(classes.items())), "grouped": grouped}
+    return {
+        "path": str(path),
+        "images": sum(classes.values()),
+        "classes": dict(sorted(classes.items())),
+        "grouped": grouped,
+    }
 
 
 def _groups(grouped: bool) -> str:

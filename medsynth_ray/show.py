@@ -38,7 +38,9 @@ class Running:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def data(self, done: int, total: int, what: str) -> None:
@@ -86,7 +88,9 @@ def estimate(console: Console, sweep: Sweep, said: Estimate) -> None:
         each = said.seconds_per_trial.get(phase)
         trials.add_row(phase, str(num), f"{each:.1f}" if each else "?", f"{num * each / 60:.1f}" if each else "?")
     console.print(trials)
-    console.print(f"{said.done} trials are done. {'' if said.seconds_per_trial else 'Times show once a trial is done.'}")
+    console.print(
+        f"{said.done} trials are done. {'' if said.seconds_per_trial else 'Times show once a trial is done.'}"
+    )
     console.print(said.power.to_json()["line"], style="" if said.power.sufficient else "yellow")
 
 
@@ -108,7 +112,9 @@ def verdict(console: Console, said: dict[str, Any], report: str, links: dict[str
     console.print(f"Report   {report}", soft_wrap=True)
     for name, link in links.items():
         console.print(f"{name:8} {link}", soft_wrap=True)
-    console.print(f"Useful   medsynth status {sweep} | medsynth ui {sweep} | medsynth export {sweep} ARM DIR", soft_wrap=True)
+    console.print(
+        f"Useful   medsynth status {sweep} | medsynth ui {sweep} | medsynth export {sweep} ARM DIR", soft_wrap=True
+    )
 
 
 def status(console: Console, state: dict[str, Any]) -> None:
@@ -134,7 +140,9 @@ def components(console: Console, described: list[dict[str, Any]], *, detailed: b
         table.add_row(item["role"], item["name"], escape(item["summary"]))
     console.print(table)
     for item in described if detailed else []:
-        fields = Table("setting", "default", "meaning", title=f"{item['role']} {item['name']}", box=None, pad_edge=False)
+        fields = Table(
+            "setting", "default", "meaning", title=f"{item['role']} {item['name']}", box=None, pad_edge=False
+        )
         for field in item["fields"]:
             fields.add_row(field["name"], escape(str(field["default"])), escape(field["description"]))
         console.print(fields)

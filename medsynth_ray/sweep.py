@@ -43,8 +43,10 @@ class Plan:
     # --- the whole
 
     def steps(self) -> Steps:
-        """fit -> mix -> confirm."""
-        yield [self.jobs.embed(split, spaces) for split in ("train", "val") if (spaces := self.jobs.spaces("fit", "mix"))]
+        """Fit -> mix -> confirm."""
+        yield [
+            self.jobs.embed(split, spaces) for split in ("train", "val") if (spaces := self.jobs.spaces("fit", "mix"))
+        ]
         yield [
             self._real_only(),
             *(self._generator(label) for label in self.config.generators),
@@ -129,6 +131,7 @@ class Plan:
     # --- phase 2: mix
 
     def mixes(self) -> list[tuple[str, float | None]]:
+        """Every (mixer's label, ratio) of the grid; ratio None for a mixer that sets its own counts."""
         mixes: list[tuple[str, float | None]] = []
         for label, spec in self.config.mix.mixers.items():
             takes_ratio = registry.load("mixers", spec.use).takes_ratio  # type: ignore[attr-defined]
@@ -201,7 +204,14 @@ class Plan:
         pool = next(p for p in self.pools if p["label"] == control and p["role"] == "control")
         if pool["result"] is None:
             return None
-        return {**winner, "arm": control, "role": "control", "label": control, "pool": pool["result"]["unit"], "settings": pool["arm"]}
+        return {
+            **winner,
+            "arm": control,
+            "role": "control",
+            "label": control,
+            "pool": pool["result"]["unit"],
+            "settings": pool["arm"],
+        }
 
     def _confirm_one(self, name: str, row: Row | None, repeat: int) -> Steps:
         """One arm in one repeat; where the verdict is about the method, the winner is fitted anew for it."""
@@ -216,7 +226,7 @@ class Plan:
 
     def _confirm_job(self, name: str, row: Row | None, pool: str | None, repeat: int) -> Job:
         return self.jobs.score(
-            name, pool=pool, mixer=row and row["mixer"], ratio=row and row["ratio"],
+            name, pool=pool, mixer=row["mixer"] if row else None, ratio=row["ratio"] if row else None,
             phase="confirm", repeats=[repeat], label=row["label"] if row else "", arm=row and row["settings"],
         )  # fmt: skip
 
@@ -232,11 +242,24 @@ def mean_score(result: Row, metric: str) -> float:
 
 
 def _fit_row(label: str, wave: int, share: float, arm: Arm, result: Row | None) -> Row:
-    return {"label": label, "wave": wave, "share": share, "candidate": short(arm["config"]), "arm": arm, "result": result}
+    return {
+        "label": label,
+        "wave": wave,
+        "share": share,
+        "candidate": short(arm["config"]),
+        "arm": arm,
+        "result": result,
+    }
 
 
 def _arm_row(
-    name: str, role: str, pool: Row | None, mixer: str | None, ratio: float | None, result: Row | None, skipped: str = ""
+    name: str,
+    role: str,
+    pool: Row | None,
+    mixer: str | None,
+    ratio: float | None,
+    result: Row | None,
+    skipped: str = "",
 ) -> Row:
     return {
         "arm": name, "role": role, "label": pool and pool["label"], "settings": pool and pool["arm"],
@@ -255,5 +278,6 @@ def _confirm_row(name: str, role: str, row: Row | None, results: list[Row | None
         }
     return {
         "arm": name, "role": role, "label": row and row["label"], "settings": row and row["settings"],
-        "pool": row and row["pool"], "mixer": row and row["mixer"], "ratio": row and row["ratio"], "result": whole, "skipped": "",
+        "pool": row and row["pool"], "mixer": row and row["mixer"], "ratio": row and row["ratio"],
+        "result": whole, "skipped": "",
     }  # fmt: skip

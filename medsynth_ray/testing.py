@@ -96,6 +96,10 @@ class LocalRuntime:
         """No runner here."""
         raise ValueError("LocalRuntime has no circuit runner")
 
+    def close(self) -> None:
+        """Remove the scratch folder now rather than when this object goes."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
 
 def toy_images(
     counts: tuple[int, ...] = (12, 8), *, size_px: int = 16, channels: int = 3, seed: int = 0, prefix: str = "toy"
@@ -104,7 +108,9 @@ def toy_images(
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(counts)), counts)
     coarse = rng.uniform(20, 150, (len(labels), 4, 4, channels)) + 25.0 * labels[:, None, None, None]
-    pixels = np.kron(coarse, np.ones((1, size_px // 4, size_px // 4, 1))) + rng.normal(0, 4, (len(labels), size_px, size_px, channels))
+    pixels = np.kron(coarse, np.ones((1, size_px // 4, size_px // 4, 1))) + rng.normal(
+        0, 4, (len(labels), size_px, size_px, channels)
+    )
     ids = np.array([f"{prefix}/{i:04d}" for i in range(len(labels))])
     names = tuple(f"class_{c}" for c in range(len(counts)))
     return ImageSet(np.clip(pixels, 0, 255).astype(np.uint8), labels, ids, ids, names)

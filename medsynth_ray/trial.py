@@ -39,7 +39,7 @@ def fit(bench: Bench, *, arm: dict[str, Any], fit_seed: int, share: float) -> Re
     source = pools.Source.of(arm, fit_seed)
     quality = bench.config.fit.quality
     fits = pools.fit_parts(bench, source, share)
-    draw = pools.draw_like(bench.splits["val"], quality.num_images)
+    draw = pools.draw_like_val(bench, source, fits, quality.num_images)
 
     def work(folder: Path) -> Result:
         pool = pools.draw(bench, source, fits, draw, folder)

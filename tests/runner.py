@@ -55,7 +55,11 @@ class Runner:
     def start(self, *extra: str, text: str = MINI) -> subprocess.Popen[str]:
         """Start a run."""
         return subprocess.Popen(
-            [*self.command("run", *extra, text=text), "--yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+            [*self.command("run", *extra, text=text), "--yes"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
         )
 
     def run(self, *extra: str, text: str = MINI, code: int = 0) -> dict[str, Any]:
@@ -98,7 +102,9 @@ def kill_when(process: subprocess.Popen[str], moment: Callable[[], bool], timeou
     """SIGKILL the driver and every process that it started, Ray's included, once `moment()` is true."""
     deadline = time.monotonic() + timeout_s
     while not moment():
-        assert process.poll() is None, f"the run ended before the moment came: {(process.communicate()[1] or '')[-2000:]}"
+        assert process.poll() is None, (
+            f"the run ended before the moment came: {(process.communicate()[1] or '')[-2000:]}"
+        )
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.05)
     driver = psutil.Process(process.pid)

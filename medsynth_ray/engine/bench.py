@@ -25,8 +25,8 @@ from medsynth_ray.engine.store import Record, Store, Unit
 from medsynth_ray.errors import ConfigError, Stopped, WeightsMissing
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import (
-    Circuits,
     CircuitRunner,
+    Circuits,
     Classifier,
     ComponentConfig,
     Features,

@@ -86,7 +86,7 @@ class Jobs:
         label: str = "",
         arm: Arm | None = None,
     ) -> Job:
-        """One arm for some repeats, on val in mix, on test in confirm. pool: key of its `kept` unit; None: real only."""
+        """One arm for some repeats, on val in mix, on test in confirm. pool: key of its `kept` unit; None: no pool."""
         on = {"mix": "val", "confirm": "test"}[phase]
         classifier = getattr(self.config, phase).classifier
         spec = None if mixer is None else self.config.mix.mixers[mixer]
@@ -145,7 +145,9 @@ class Jobs:
             **self._base(),
             "generator": self._identity("generators", Spec(use=arm["use"], config=arm["config"])),
             "sampler": self._identity("samplers", Spec.model_validate(arm["sampler"])),
-            "gates": {label: self._identity("gates", Spec.model_validate(spec)) for label, spec in arm["gates"].items()},
+            "gates": {
+                label: self._identity("gates", Spec.model_validate(spec)) for label, spec in arm["gates"].items()
+            },
             "bases": bases,
         }
 

@@ -80,7 +80,11 @@ class Journal:
         names = sorted(next(iter(repeats.values())))
         steps = [(f"{where}/{n}", float(s[n]), int(r)) for n in names for r, s in repeats.items() if n in s]
         means = [(f"{where}_mean/{n}", sum(s[n] for s in repeats.values()) / len(repeats), 0) for n in names]
-        return steps + means + [("data/num_train", result["num_train"], 0), ("data/num_synthetic", result["num_synthetic"], 0)]
+        return (
+            steps
+            + means
+            + [("data/num_train", result["num_train"], 0), ("data/num_synthetic", result["num_synthetic"], 0)]
+        )
 
     def _image_numbers(self, result: dict[str, Any]) -> list[tuple[str, float, int]]:
         numbers = [(f"quality/{m['name']}", float(m["value"]), 0) for m in result["measured"] if m["value"] is not None]
@@ -100,7 +104,12 @@ class Journal:
         base = f"{kind}/{key}/{unit['attempt']}"
         files = [name for name in sorted(unit["files"]) if name.startswith("preview/")]
         return [
-            {"key": f"samples/{self._class_names[int(name[8:-4])]}", "step": step, "timestamp_ms": end, "file": f"{base}/{name}"}
+            {
+                "key": f"samples/{self._class_names[int(name[8:-4])]}",
+                "step": step,
+                "timestamp_ms": end,
+                "file": f"{base}/{name}",
+            }
             for name in files
         ]
 
@@ -115,5 +124,9 @@ def joined(parts: Sequence[tuple[Job, Record]]) -> tuple[Job, Record]:
         **first["meta"], "started": min(r["meta"]["started"] for r in records),
         "seconds": sum(r["meta"]["seconds"] for r in records),
     }  # fmt: skip
-    whole = {**first, "key": content_key("arm", [r["key"] for r in records]), "result": {**first["result"], "repeats": repeats}}
+    whole = {
+        **first,
+        "key": content_key("arm", [r["key"] for r in records]),
+        "result": {**first["result"], "repeats": repeats},
+    }
     return Job(job.kind, f"confirm {job.tags['arm']}", job.args, job.inputs, job.tags), {**whole, "meta": meta}

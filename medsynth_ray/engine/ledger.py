@@ -232,7 +232,12 @@ class Ledger:
 
 def _this_process() -> dict[str, Any]:
     pid = os.getpid()
-    return {"host": socket.gethostname(), "boot": psutil.boot_time(), "pid": pid, "born": psutil.Process(pid).create_time()}
+    return {
+        "host": socket.gethostname(),
+        "boot": psutil.boot_time(),
+        "pid": pid,
+        "born": psutil.Process(pid).create_time(),
+    }
 
 
 def _process_is_gone(state: dict[str, Any]) -> bool:

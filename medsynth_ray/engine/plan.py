@@ -58,7 +58,10 @@ class Schedule:
     """
 
     def __init__(
-        self, plan: Steps, lookup: Callable[[Job], Record | None], on_record: Callable[[Job, Record], None] | None = None
+        self,
+        plan: Steps,
+        lookup: Callable[[Job], Record | None],
+        on_record: Callable[[Job, Record], None] | None = None,
     ) -> None:
         self._lookup, self._on_record = lookup, on_record or (lambda job, record: None)
         self._ready: list[tuple[tuple[int, ...], int, Job, _Node, int]] = []

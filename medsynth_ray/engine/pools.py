@@ -61,7 +61,9 @@ def shown_parts(bench: Bench, sampler: Spec) -> tuple[ImageSet, ...]:
             strangers = [name for name in map(str, part.ids) if name not in row]
             if strangers:
                 raise DataLeak(f"sampler {sampler.use} shows {strangers[0]!r}, which is not in train")
-            save_npy(folder / f"part-{number}.npy", np.array([row[name] for name in map(str, part.ids)], dtype=np.int64))
+            save_npy(
+                folder / f"part-{number}.npy", np.array([row[name] for name in map(str, part.ids)], dtype=np.int64)
+            )
         return {"num_parts": len(parts), "counts": [part.counts().tolist() for part in parts]}
 
     inputs = {"sampler": bench.identity("samplers", sampler), "train": train.fingerprint, "seed": bench.seed("sampler")}
@@ -79,7 +81,9 @@ def shown_parts(bench: Bench, sampler: Spec) -> tuple[ImageSet, ...]:
 
 def fit_parts(bench: Bench, source: Source, share: float) -> list[Record]:
     """One fit unit for each shown part, taken up to the rung `share`; earlier rungs are computed where missing."""
-    return [_fit_part(bench, source, number, part, share) for number, part in enumerate(shown_parts(bench, source.sampler))]
+    return [
+        _fit_part(bench, source, number, part, share) for number, part in enumerate(shown_parts(bench, source.sampler))
+    ]
 
 
 def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share: float) -> Record:
@@ -92,7 +96,7 @@ def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share:
     seed = bench.seed("fit", source.fit_seed, number)
     inputs = {
         "generator": bench.identity("generators", source.generator), "shown": shown.fingerprint, "seed": seed,
-        "share": share, "before": before and before["key"], "bases": [r["key"] for records in bases.values() for r in records],
+        "share": share, "before": before and before["key"], "bases": [r["key"] for rs in bases.values() for r in rs],
     }  # fmt: skip
     fit_key = Unit("fit", {**inputs, "threads": bench.threads}).key
 
@@ -140,10 +144,15 @@ def generators(bench: Bench, source: Source, fits: Sequence[Record]) -> tuple[Ge
 # --- draw
 
 
-def draw_like(images: ImageSet, num_images: int) -> np.ndarray:
-    """How many images of each class make `num_images` in the proportions of `images`: int64 (K,), at least 1 each."""
-    counts = images.counts()
-    return np.maximum(np.floor(num_images * counts / counts.sum()).astype(np.int64), (counts > 0).astype(np.int64))
+def draw_like_val(bench: Bench, source: Source, fits: Sequence[Record], num_images: int) -> np.ndarray:
+    """How many images of each class make about `num_images` in val's proportions, int64 (K,).
+
+    At least one of each class that val holds, and no more than the generator can draw.
+    """
+    counts = bench.splits["val"].counts()
+    like = np.maximum(np.floor(num_images * counts / counts.sum()).astype(np.int64), counts > 0)
+    limits = [capacity(bench, source, fits, label) for label in range(len(like))]
+    return np.array([n if limit is None else min(int(n), limit) for n, limit in zip(like, limits, strict=True)])
 
 
 def draw(bench: Bench, source: Source, fits: Sequence[Record], counts: np.ndarray, folder: Path) -> Pool:
@@ -262,7 +271,7 @@ def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, fold
         config = bench.configure("gates", spec)
         runtime = bench.runtime(config, folder, fitted=lambda _: generators(bench, source, fits))
         said = config.build().judge(
-            pool, shown=shown, unseen=bench.splits["val"], seed=bench.seed("gate", label), runtime=runtime
+            pool, shown=shown, unseen=unseen(bench, pool.images), seed=bench.seed("gate", label), runtime=runtime
         )
         keep &= said.keep
         reasons += [] if said.passed else [f"{label}: {said.reason}"]
@@ -271,7 +280,14 @@ def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, fold
             "numbers": said.numbers,
         }  # fmt: skip
         flagged += [
-            {"gate": label, "row": f.row, "id": str(pool.images.ids[f.row]), "real_id": f.real_id, "space": f.space, "score": f.score}
+            {
+                "gate": label,
+                "row": f.row,
+                "id": str(pool.images.ids[f.row]),
+                "real_id": f.real_id,
+                "space": f.space,
+                "score": f.score,
+            }
             for f in said.flagged
         ]
     kept = np.bincount(pool.images.labels[keep], minlength=pool.images.num_classes)
@@ -283,21 +299,48 @@ def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, fold
 
 
 def measure(bench: Bench, metric: Spec, space: Spec, images: ImageSet) -> dict[str, Any]:
-    """One metric of synthetic images against val, as JSON; value None and the reason where it refuses."""
-    val = bench.splits["val"]
-    reference, synthetic = bench.features(val, space), bench.features(images, space)
+    """One metric of synthetic images against val's images of the same classes, as JSON.
+
+    The value is None, with the reason, where the metric refuses.
+    """
+    reference = bench.features(unseen(bench, images), space)
+    synthetic = bench.features(images, space) if len(images) else reference[:0]
     try:
-        said = bench.configure("metrics", metric).build().measure(
-            reference, synthetic, space=space.use, seed=bench.seed("metric")
+        said = (
+            bench.configure("metrics", metric)
+            .build()
+            .measure(reference, synthetic, space=space.use, seed=bench.seed("metric"))
         )
     except ValueError as error:
-        return {"name": f"{metric.use}_{space.use}", "value": None, "low": None, "high": None, "details": {}, "reason": str(error)}
-    return {"name": said.name, "value": said.value, "low": said.low, "high": said.high, "details": said.details, "reason": ""}
+        return {
+            "name": f"{metric.use}_{space.use}",
+            "value": None,
+            "low": None,
+            "high": None,
+            "details": {},
+            "reason": str(error),
+        }
+    return {
+        "name": said.name,
+        "value": said.value,
+        "low": said.low,
+        "high": said.high,
+        "details": said.details,
+        "reason": "",
+    }
+
+
+def unseen(bench: Bench, images: ImageSet) -> ImageSet:
+    """Val's images of the classes that `images` holds; all of val if it holds none."""
+    val = bench.splits["val"]
+    present = np.isin(val.labels, np.unique(images.labels))
+    return val if present.all() or not present.any() else val.take(np.flatnonzero(present))
 
 
 def like_val(bench: Bench, pool: Pool) -> ImageSet:
-    """The largest prefix of a pool that has val's class proportions, at most as large as val."""
-    val, have = bench.splits["val"].counts(), pool.images.counts()
+    """The largest prefix of a pool that has val's proportions of the classes in it, at most as large as val."""
+    have = pool.images.counts()
+    val = bench.splits["val"].counts() * (have > 0)
     share = min([1.0, *(have[c] / val[c] for c in np.flatnonzero(val))])
     return pool.first_per_class(np.floor(val * share).astype(np.int64)).images
 

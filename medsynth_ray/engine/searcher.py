@@ -12,7 +12,7 @@ from medsynth_ray.engine.plan import Job, Schedule
 Finish = Callable[[Job, dict[str, Any] | None], None]
 
 
-class PlanSearcher(Searcher):  # type: ignore[misc]
+class PlanSearcher(Searcher):
     """Suggests the next job, None at a barrier, FINISHED at the end or when `admit` refuses.
 
     admit(job): whether the ledger lets the job start. finish(job, result): called when its trial ended; `result` is

@@ -203,7 +203,9 @@ class Store:
         data = self.read(path)
         if data is None or hashlib.sha256(data).hexdigest() != record["files"].get(name):
             state = "is missing" if data is None else "does not match its record"
-            raise StoreError(f"{self.at(path)} {state}; delete {self.at(record['kind'] + '/' + record['key'])} to redo it")
+            raise StoreError(
+                f"{self.at(path)} {state}; delete {self.at(record['kind'] + '/' + record['key'])} to redo it"
+            )
         return data
 
     @contextlib.contextmanager

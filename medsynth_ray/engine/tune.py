@@ -50,8 +50,10 @@ def num_workers(runtime: RuntimeConfig) -> int:
     """Trials at a time on a local Ray."""
     if runtime.workers != "auto":
         return max(1, runtime.workers)
-    return max(1, len(os.sched_getaffinity(0)) // runtime.threads_per_trial) if hasattr(os, "sched_getaffinity") else max(
-        1, (os.cpu_count() or 1) // runtime.threads_per_trial
+    return (
+        max(1, len(os.sched_getaffinity(0)) // runtime.threads_per_trial)
+        if hasattr(os, "sched_getaffinity")
+        else max(1, (os.cpu_count() or 1) // runtime.threads_per_trial)
     )
 
 
@@ -82,8 +84,13 @@ def cluster(runtime: RuntimeConfig) -> Iterator[int]:
         ray.shutdown()
 
 
+def _resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
 def _slots(runtime: RuntimeConfig) -> int:
-    cores = ray.cluster_resources().get("CPU", 0)
+    cores = _resources().get("CPU", 0.0)
     slots = int(cores // runtime.threads_per_trial)
     if slots < 1:
         raise DeviceUnavailable(
@@ -123,7 +130,11 @@ def run(
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=searcher, num_samples=-1, max_concurrent_trials=slots, reuse_actors=True, trial_dirname_creator=_dirname
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=slots,
+                reuse_actors=True,
+                trial_dirname_creator=_dirname,
             ),
             run_config=tune.RunConfig(name=config.sweep_id, storage_path=scratch, verbose=0),
         )
@@ -134,7 +145,7 @@ def run(
 
 
 def _gpu(slots: int) -> dict[str, float]:
-    gpus = ray.cluster_resources().get("GPU", 0)
+    gpus = _resources().get("GPU", 0.0)
     return {"GPU": min(1.0, gpus / slots)} if gpus else {}
 
 

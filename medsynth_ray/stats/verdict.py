@@ -188,7 +188,7 @@ def decide(
     if "real_only" not in comparisons:
         raise ValueError(f"a verdict needs the control real_only, got {sorted(comparisons) or 'none'}")
     if len({len(c.repeats) for c in comparisons.values()}) > 1:
-        raise ValueError(f"repeats differ: {({k: len(c.repeats) for k, c in comparisons.items()})}")
+        raise ValueError(f"repeats differ: { ({k: len(c.repeats) for k, c in comparisons.items()}) }")
     ordered = tuple(comparisons.values())
     hardest = min(ordered, key=lambda c: (c.beaten, c.difference))
     word = _word(ordered, comparisons["real_only"], hardest, effect)

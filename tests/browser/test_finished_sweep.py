@@ -42,8 +42,10 @@ def page(browser: Any, reference: Runner) -> Any:
 
 def cells(page: Any, phase: str, field: str) -> dict[str, str]:
     """Text of one column of the arms table, by arm."""
-    rows = f'[...document.querySelectorAll(\'table#arms tr[data-phase="{phase}"]\')]'
-    pairs = page.eval(f"{rows}.map(r => [r.dataset.arm, r.querySelector('td[data-field=\"{field}\"]').innerText.trim()])")
+    rows = f"[...document.querySelectorAll('table#arms tr[data-phase=\"{phase}\"]')]"
+    pairs = page.eval(
+        f"{rows}.map(r => [r.dataset.arm, r.querySelector('td[data-field=\"{field}\"]').innerText.trim()])"
+    )
     return dict(pairs)
 
 
@@ -66,7 +68,9 @@ def test_the_pictures_of_the_report_are_not_blank(page: Any) -> None:
 
 
 def test_the_chart_has_a_mark_for_every_arm(page: Any, verdict: dict[str, Any]) -> None:
-    marks = page.eval("[...document.querySelectorAll('svg [id^=\"mark-\"]')].filter(m => m.getBBox().width > 0).map(m => m.id)")
+    marks = page.eval(
+        "[...document.querySelectorAll('svg [id^=\"mark-\"]')].filter(m => m.getBBox().width > 0).map(m => m.id)"
+    )
     assert {f"mark-{row['arm']}" for row in verdict["mix"]} <= set(marks)
 
 
@@ -94,11 +98,15 @@ def charts(
 
 def test_mlflow_has_a_bar_for_every_arm(charts: Any, verdict: dict[str, Any]) -> None:
     names = [row["arm"] for row in verdict["mix"]]
-    text = charts.wait_for(f"{json.dumps(names)}.every(n => document.body.innerText.includes(n)) && document.body.innerText", 60)
+    text = charts.wait_for(
+        f"{json.dumps(names)}.every(n => document.body.innerText.includes(n)) && document.body.innerText", 60
+    )
     assert [name for name in names if name not in text] == []
     charts.wait_for(f"document.querySelectorAll('.js-plotly-plot .barlayer .point').length >= {len(names)}", 60)
 
 
 def test_mlflow_shows_pictures(charts: Any) -> None:
-    charts.wait_for("[...document.querySelectorAll('img[src*=\"get-artifact\"]')].some(i => i.complete && i.naturalWidth)", 90)
+    charts.wait_for(
+        "[...document.querySelectorAll('img[src*=\"get-artifact\"]')].some(i => i.complete && i.naturalWidth)", 90
+    )
     assert max(charts.eval(SPREAD % 'img[src*="get-artifact"]')) > 30

@@ -74,7 +74,9 @@ def test_overtaken_driver_is_fenced_and_its_late_events_are_void(store: Store) -
 
 @settings(max_examples=25, deadline=None)
 @given(cap=st.integers(1, 12), writers=st.integers(2, 4))
-def test_started_never_exceeds_the_cap_under_any_interleaving(cap: int, writers: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_started_never_exceeds_the_cap_under_any_interleaving(
+    cap: int, writers: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     store = Store(str(tmp_path_factory.mktemp("ledger")))
     lead = led(store)
     started: list[str] = []
@@ -113,7 +115,10 @@ def test_a_live_leader_locks_others_out(store: Store, monkeypatch: pytest.Monkey
 
 def test_a_heartbeat_that_stands_still_is_overtaken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "HEARTBEAT_S", 0.05)
-    store.overwrite("sweep/s/heartbeat.json", canonical({"epoch": 1, "count": 7, "host": "elsewhere", "pid": 1, "born": 0, "boot": 0}))
+    store.overwrite(
+        "sweep/s/heartbeat.json",
+        canonical({"epoch": 1, "count": 7, "host": "elsewhere", "pid": 1, "born": 0, "boot": 0}),
+    )
     ledger = Ledger(store, "s")
     ledger.lead()
     assert ledger.epoch == 1

@@ -56,7 +56,22 @@ def test_outcome_does_not_depend_on_workers_or_order(slots: int, seed: int) -> N
 
 def test_one_worker_runs_in_plan_order() -> None:
     started = run(Schedule(whole(), lambda _: None), slots=1)
-    assert started == ["a0", "a1", "a2", "a3", "a-up-A0", "a-up-A1", "lone", "b0", "b1", "b2", "b3", "b-up-B0", "b-up-B1", "last"]
+    assert started == [
+        "a0",
+        "a1",
+        "a2",
+        "a3",
+        "a-up-A0",
+        "a-up-A1",
+        "lone",
+        "b0",
+        "b1",
+        "b2",
+        "b3",
+        "b-up-B0",
+        "b-up-B1",
+        "last",
+    ]
 
 
 def test_a_failed_job_gives_none_and_the_plan_goes_on() -> None:

@@ -139,7 +139,9 @@ def num_writes() -> int:
 
 
 @pytest.mark.parametrize("k", range(1, num_writes() + 1))
-def test_any_write_may_fail_and_the_unit_is_whole_or_absent(k: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_write_may_fail_and_the_unit_is_whole_or_absent(
+    k: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = str(tmp_path / "store")
     failing = FailingWrites(k)
     monkeypatch.setattr(store_module, "_write_temporary", failing)

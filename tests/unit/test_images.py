@@ -93,7 +93,11 @@ def test_seeds_do_not_depend_on_the_process() -> None:
     here = derive(7, "train", 3)
     code = "from medsynth_ray.seeds import derive; print(derive(7, 'train', 3))"
     there = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "99", "PYTHONPATH": ":".join(sys.path)}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "99", "PYTHONPATH": ":".join(sys.path)},
     )
     assert int(there.stdout) == here
 
@@ -107,7 +111,8 @@ def test_image_seeds_do_not_depend_on_how_many_are_drawn() -> None:
 @pytest.mark.parametrize(
     ("space", "low", "high"),
     [
-        (Uniform(low=-1, high=2), -1, 2), (LogUniform(low=1e-4, high=1e-1), 1e-4, 1e-1), (IntRange(low=3, high=9), 3, 9),
+        (Uniform(low=-1, high=2), -1, 2), (LogUniform(low=1e-4, high=1e-1), 1e-4, 1e-1),
+        (IntRange(low=3, high=9), 3, 9),
         (IntRange(low=1, high=64, log=True), 1, 64),
     ],
 )  # fmt: skip

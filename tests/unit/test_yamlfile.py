@@ -13,6 +13,7 @@ from medsynth_ray import registry, yamlfile
 from medsynth_ray.config import SweepConfig
 from medsynth_ray.errors import ConfigError
 
+SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
 BASE = "name: small\ndata: {adapter: phantom}\ngenerators:\n  gaussian:\n"
 BOMB = "name: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{b}: &{b} [{', '.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
@@ -338,3 +339,10 @@ def test_the_schema_names_a_component_that_cannot_be_imported(monkeypatch):
     assert yamlfile.json_schema()["$defs"]["generators.gaussian"]["description"].endswith(
         "from a-plugin cannot be imported: no module 'x'"
     )
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_the_sweeps_of_this_repository_are_read_and_fit_the_schema(schema, path):
+    assert yamlfile.load(path).name == path.stem
+    validator = jsonschema.Draft202012Validator(schema)
+    assert [error.json_path for error in validator.iter_errors(yamlfile.load_dict(path))] == []

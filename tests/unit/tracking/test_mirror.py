@@ -6,12 +6,16 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
@@ -21,6 +25,7 @@ from medsynth_ray.tracking import mirror
 from medsynth_ray.tracking.links import links
 from medsynth_ray.tracking.process import Mirror, ui_command
 
+ROOT = Path(__file__).parents[3]
 START_MS = 1_700_000_000_000
 
 
@@ -308,6 +313,20 @@ def test_a_mirror_process_that_is_killed_comes_back(journal, uri, client):
     assert {run.data.tags["medsynth.unit"] for run in runs(client, sync(journal, uri))} == {"u1", "u2", "u3"}
     assert process.pid is None
     process.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_mirror_does_not_outlive_a_driver_that_is_killed(journal, uri):
+    code = "import sys, time; from medsynth_ray.tracking.process import Mirror; m = Mirror(*sys.argv[1:]); m.start()"
+    code += "; print(m.pid, flush=True); time.sleep(600)"
+    command = [sys.executable, "-c", code, str(journal.store), journal.sweep_id, uri]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    mirror_process = psutil.Process(int(driver.stdout.readline()))
+    assert mirror_process.is_running()
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: not mirror_process.is_running() or mirror_process.status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.slow

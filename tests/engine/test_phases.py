@@ -1,0 +1,194 @@
+"""What the phases and trials do, in one process: demand, growth, skipped arms, gates, parts, controls, methods."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsynth_ray import registry
+from medsynth_ray.engine import pools
+from medsynth_ray.engine.bench import Bench
+from medsynth_ray.errors import DataLeak
+from medsynth_ray.images import ImageSet
+from medsynth_ray.protocols import Component, ComponentConfig, Runtime, Spec
+from medsynth_ray.results import SweepResult
+from medsynth_ray.testing import toy_images
+from tests.engine.inline import TINY_SPACE, config, run
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    return run(config(tmp_path_factory.mktemp("plain")))
+
+
+def test_the_mix_holds_every_pool_at_every_ratio_and_real_only(plain: SweepResult) -> None:
+    pools_named = ("gaussian", "real_classic", "real_oversampled")
+    expected = {f"{p}+add@{r:g}" for p in pools_named for r in (0.25, 0.5)} | {"real_only"}
+    assert {row["arm"] for row in plain.plan.mix} == expected
+
+
+def test_confirm_compares_the_winner_with_the_three_controls(plain: SweepResult) -> None:
+    assert plain.verdict is not None
+    assert [row["arm"] for row in plain.plan.confirm][1:] == ["real_only", "real_classic", "real_oversampled"]
+    assert {c["control"] for c in plain.verdict["comparisons"]} == {"real_only", "real_classic", "real_oversampled"}
+    assert plain.verdict["word"] == "no_evidence"
+    assert all(c["difference"] == 0.0 for c in plain.verdict["comparisons"])  # majority sees no image
+
+
+def test_controls_take_as_many_images_as_the_winner(plain: SweepResult) -> None:
+    sizes = {row["arm"]: row["result"]["num_train"] for row in plain.plan.confirm}
+    winner = plain.plan.confirm[0]["arm"]
+    assert sizes["real_classic"] == sizes["real_oversampled"] == sizes[winner] > sizes["real_only"]
+
+
+def test_smaller_ratios_are_prefixes_of_larger_ones(plain: SweepResult) -> None:
+    bench, key = plain._bench, next(p["result"]["unit"] for p in plain.plan.pools if p["label"] == "gaussian")
+    few = set(pools.mixed(bench, key, Spec(use="add"), 0.25).ids)
+    many = set(pools.mixed(bench, key, Spec(use="add"), 0.5).ids)
+    assert few < many
+
+
+def test_the_verdict_file_names_no_time_host_or_path(plain: SweepResult) -> None:
+    text = json.dumps(plain.verdict)
+    assert plain.store.url not in text
+    assert "seconds" not in text
+    assert "host" not in text
+
+
+def test_larger_ratios_later_reuse_shards(tmp_path: Path) -> None:
+    def shards() -> set[str]:
+        return {p.parent.name for p in tmp_path.glob("shard/*/record.json")}
+
+    run(config(tmp_path, mix={"ratios": [0.25], "classifier": "majority", "repeats": 1}))
+    before = shards()
+    run(config(tmp_path, mix={"ratios": [0.25, 0.6], "classifier": "majority", "repeats": 1}))
+    assert before < shards()
+
+
+def test_an_arm_that_needs_more_images_than_there_are_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    write_folder(tmp_path / "ready", {"drusen": 12, "haemorrhages": 12, "healthy": 12})
+    ready = {"use": "from_folder", "config": {"root": str(tmp_path / "ready")}}
+    result = run(config(tmp_path / "store", generators={"ready": ready}))
+    rows = {row["arm"]: row for row in result.plan.mix}
+    assert rows["ready+add@0.25"]["result"]["num_synthetic"] > 0
+    assert "needed, 12 kept" in rows["ready+add@0.5"]["skipped"]
+    assert result.verdict is not None
+    assert any("unknown data" in c for c in result.verdict["caveats"])
+    assert any("privacy was not judged" in c for c in result.verdict["caveats"])
+
+
+def write_folder(root: Path, counts: dict[str, int]) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+
+
+def test_a_copier_is_rejected_and_there_is_no_candidate(tmp_path: Path) -> None:
+    gates = {"near_copy": {"use": "near_copy", "config": {"space": TINY_SPACE}}}
+    result = run(config(tmp_path, generators={"copy_real": None}, gates=gates))
+    assert result.verdict is not None
+    assert result.verdict["word"] == "no_candidate"
+    assert "copy_real: near_copy" in result.verdict["sentence"]
+    (row,) = [g for g in result.generators() if g["label"] == "copy_real"]
+    assert row["status"] == "rejected"
+    assert result._near_copies(), "the report must show the copies"
+
+
+def test_a_pool_grows_when_gates_drop_images(tmp_path: Path) -> None:
+    """copy_real draws each image once and then repeats itself: dedupe drops what it has seen."""
+    dropping = config(
+        tmp_path, generators={"copy_real": {"gates": {"dedupe": {"use": "dedupe", "config": {"min_kept_share": 0.0}}}}},
+        mix={"ratios": [0.25], "classifier": "majority", "repeats": 1}, fit={"shard_images": 4, "quality": {"num_images": 40, "space": TINY_SPACE}},
+    )  # fmt: skip
+    result = run(dropping)
+    (pool,) = [p["result"] for p in result.plan.pools if p["label"] == "copy_real"]
+    takes = result.plan._takes("add", 0.25)
+    assert (np.array(pool["kept"]) >= takes).all()
+
+
+def test_a_failed_trial_costs_its_arm_only(tmp_path: Path) -> None:
+    result = run(config(tmp_path), fail="gaussian+add@0.5")
+    rows = {row["arm"]: row for row in result.plan.mix}
+    assert rows["gaussian+add@0.5"]["result"] is None
+    assert result.plan.winner is not None
+    assert result.plan.winner["arm"] == "gaussian+add@0.25"
+    assert [r["status"] for r in result.arm_rows() if r["arm"] == "gaussian+add@0.5"] == ["failed"]
+
+
+def test_a_failed_confirm_repeat_leaves_no_verdict(tmp_path: Path) -> None:
+    assert run(config(tmp_path), fail="confirm real_only [3]").verdict is None
+
+
+def test_about_method_fits_anew_for_every_repeat(tmp_path: Path) -> None:
+    result = run(config(tmp_path, confirm={"classifier": "majority", "repeats": 6, "about": "method"}))
+    seeds = {json.loads(p.read_text())["inputs"]["seed"] for p in tmp_path.glob("fit/*/record.json")}
+    assert len(seeds) == 6 + 1  # six repeats, and the search with which the controls share it
+    assert result.verdict is not None
+    assert "confirm.about: method" in result.verdict["sentence"]
+
+
+@pytest.mark.parametrize("mixer", ["replace", "balance"])
+def test_every_mixer_runs_in_a_sweep(tmp_path: Path, mixer: str) -> None:
+    data = {"adapter": "phantom", "resolution": 16, "size_px": 16, "num_images": 240, "imbalance": 3}
+    mix = {"mixers": [mixer], "ratios": [0.25], "classifier": "majority", "repeats": 1}
+    result = run(config(tmp_path, data=data, mix=mix))
+    assert any(row["mixer"] == mixer and row["result"] for row in result.plan.mix)
+
+
+class ByClass(Component):
+    """A sampler with a part for each class."""
+
+    class Config(ComponentConfig):
+        """No settings."""
+
+    def select(self, train: ImageSet, *, seed: int, runtime: Runtime) -> tuple[ImageSet, ...]:
+        return tuple(train.of_class(c) for c in range(train.num_classes))
+
+
+class Leaky(Component):
+    """A sampler that shows an image from elsewhere."""
+
+    class Config(ComponentConfig):
+        """No settings."""
+
+    def select(self, train: ImageSet, *, seed: int, runtime: Runtime) -> tuple[ImageSet, ...]:
+        return (toy_images((3, 3, 3)),)
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        def __init__(self, component: type[Component]) -> None:
+            self.component, self.dist, self.value = component, None, "tests"
+
+        def load(self) -> type[Component]:
+            return self.component
+
+    points: dict[str, Any] = {"by_class": Point(ByClass), "leaky": Point(Leaky)}
+    monkeypatch.setattr(registry, "_plugins", lambda role: points if role == "samplers" else {})
+
+
+@pytest.mark.usefixtures("plugged")
+def test_parts_are_fitted_apart_and_joined(tmp_path: Path) -> None:
+    result = run(config(tmp_path, generators={"gaussian": {"sampler": "by_class"}}))
+    (row,) = [p for p in result.plan.pools if p["label"] == "gaussian"]
+    pool = result.pool("gaussian")
+    assert len(pool.fitted_on) == 3
+    assert (pool.images.counts() >= result.plan._takes("add", 0.5)).all()
+    assert row["result"]["passed"]
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_sampler_cannot_show_what_is_not_in_train(tmp_path: Path) -> None:
+    sweep_config = config(tmp_path)
+    train = toy_images((12, 12, 12), prefix="train")
+    bench = Bench(sweep_config, run(sweep_config).store, {"train": train, "val": toy_images(seed=1), "test": toy_images(seed=2)})
+    with pytest.raises(DataLeak, match="toy/0000.*not in train"):
+        pools.shown_parts(bench, Spec(use="leaky"))

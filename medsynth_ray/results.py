@@ -331,8 +331,8 @@ class SweepResult:
         return ReportView(
             name=self.config.name, sweep_id=self.config.sweep_id, status=self.status(run),
             description=self.config.description, verdict=self.verdict, arms=self.arm_rows(),
-            generators=self.generators(), rungs=self.rung_rows(), previews=self._previews(), near_copies=self._near_copies(),
-            audit=[f.to_json() for f in self.data.findings], counts=self.data.counts(),
+            generators=self.generators(), rungs=self.rung_rows(), previews=self._previews(),
+            near_copies=self._near_copies(), audit=[f.to_json() for f in self.data.findings], counts=self.data.counts(),
             class_names=self.data.class_names, power=self.power.to_json(), looks=1 if self.plan.confirm else 0,
             config_yaml=yamlfile.dump(self.config), command=quoted(command), run=run,
         )  # fmt: skip

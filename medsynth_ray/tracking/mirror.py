@@ -53,6 +53,10 @@ _FAILURES = (MlflowException, OSError, ValueError, KeyError, TypeError)
 """Dead server, locked or full database, a journal entry that cannot be read."""
 
 
+_COMPARE_FIRST = {"confirm": 0, "mix": 1}
+"""Which runs the compare page begins with: the winner and its controls, then arms of the mix."""
+
+
 @dataclass(frozen=True)
 class SyncState:
     """How far the mirror is: runs copied (or deleted by the user), runs still to copy, and the last problem."""
@@ -95,7 +99,7 @@ class Copier:
         self._client: MlflowClient | None = None
         self._runs: dict[str, list[Run]] = {}
         self._copied: dict[str, str] = {}
-        self._run_ids: dict[str, str] = {}
+        self._run_ids: dict[tuple[int, str], str] = {}
 
     def copy(self, *, timeout_s: float = math.inf) -> SyncState:
         """One pass over the journal, which starts no further run after `timeout_s`."""
@@ -163,7 +167,8 @@ class Copier:
             return
         if run.data.tags.get(_SYNCED) != digest:
             self._write(run.info.run_id, entry, digest)
-        self._run_ids[entry["unit"]] = run.info.run_id
+        stage = entry.get("tags", {}).get("stage", "")
+        self._run_ids[_COMPARE_FIRST.get(stage, len(_COMPARE_FIRST)), entry["unit"]] = run.info.run_id
 
     def _find_or_create(self, entry: dict[str, Any]) -> Run | None:
         """The entry's run; None if a user deleted it, or the experiment. Of several, the oldest is kept."""
@@ -208,7 +213,7 @@ class Copier:
     def _write_links(self) -> None:
         if self._experiment_id is None:
             return
-        found = links(self._base_url, self._experiment_id, [self._run_ids[unit] for unit in sorted(self._run_ids)])
+        found = links(self._base_url, self._experiment_id, [self._run_ids[place] for place in sorted(self._run_ids)])
         if found != self._links:
             self._fs.pipe_file(f"{self._sweep}/mlflow.json", json.dumps(found).encode())
             self._links = found

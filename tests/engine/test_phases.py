@@ -103,10 +103,13 @@ def test_a_copier_is_rejected_and_there_is_no_candidate(tmp_path: Path) -> None:
 
 def test_a_pool_grows_when_gates_drop_images(tmp_path: Path) -> None:
     """copy_real draws each image once and then repeats itself: dedupe drops what it has seen."""
+    gates = {"dedupe": {"use": "dedupe", "config": {"min_kept_share": 0.0}}}
     dropping = config(
-        tmp_path, generators={"copy_real": {"gates": {"dedupe": {"use": "dedupe", "config": {"min_kept_share": 0.0}}}}},
-        mix={"ratios": [0.25], "classifier": "majority", "repeats": 1}, fit={"shard_images": 4, "quality": {"num_images": 40, "space": TINY_SPACE}},
-    )  # fmt: skip
+        tmp_path,
+        generators={"copy_real": {"gates": gates}},
+        mix={"ratios": [0.25], "classifier": "majority", "repeats": 1},
+        fit={"shard_images": 4, "quality": {"num_images": 40, "space": TINY_SPACE}},
+    )
     result = run(dropping)
     (pool,) = [p["result"] for p in result.plan.pools if p["label"] == "copy_real"]
     takes = result.plan._takes("add", 0.25)
@@ -189,6 +192,8 @@ def test_parts_are_fitted_apart_and_joined(tmp_path: Path) -> None:
 def test_a_sampler_cannot_show_what_is_not_in_train(tmp_path: Path) -> None:
     sweep_config = config(tmp_path)
     train = toy_images((12, 12, 12), prefix="train")
-    bench = Bench(sweep_config, run(sweep_config).store, {"train": train, "val": toy_images(seed=1), "test": toy_images(seed=2)})
+    bench = Bench(
+        sweep_config, run(sweep_config).store, {"train": train, "val": toy_images(seed=1), "test": toy_images(seed=2)}
+    )
     with pytest.raises(DataLeak, match="toy/0000.*not in train"):
         pools.shown_parts(bench, Spec(use="leaky"))

@@ -105,7 +105,7 @@ def audit(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) 
         findings, summary = dataset.audit(config.data, config.split)
         stops = [f for f in findings if f.severity == "stop"]
         if as_json:
-            _print({"findings": [f.to_json() for f in findings], **summary, "usable": not stops})
+            _print({**summary, "findings": [f.to_json() for f in findings], "usable": not stops})
         show.findings(screen, [f.to_json() for f in findings], summary)
     if stops:
         raise typer.Exit(3)

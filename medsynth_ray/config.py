@@ -237,6 +237,9 @@ class SweepConfig(_Section):
         whole = self.model_dump(mode="json", exclude={"budget", "tracking", "report", "store", "runtime", "data"})
         whole["data"] = self.data.model_dump(mode="json", include=set(DataConfig.model_fields))
         whole["data"]["source"] = self.data.adapter_config().identity()
+        for label, arm in self.generators.items():
+            kept = registry.configure("generators", Spec(use=arm.use, config=arm.config)).identity()
+            whole["generators"][label]["config"] = {k: v for k, v in arm.config.items() if k in kept}
         whole["threads_per_trial"] = self.runtime.threads_per_trial
         return whole
 

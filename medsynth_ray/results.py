@@ -220,7 +220,7 @@ class SweepResult:
             **numbers, "arm": row["arm"], "role": "control" if row["role"] == "control" else "candidate",
             "generator": row["label"] or "", "mixer": row["mixer"], "ratio": row["ratio"], "phase": phase,
             "split": split, "metric": self.config.verdict.metric, "synthetic_share": share,
-            "parameters": row["settings"]["config"] if row["settings"] else {},
+            "parameters": row["settings"]["parameters"] if row["settings"] else {},
             "cost_s": self._cost(result["units"]) if result else 0.0, "status": status, "reason": row["skipped"],
         }  # fmt: skip
 
@@ -279,7 +279,7 @@ class SweepResult:
                 rows.append({
                     "generator": label, "candidate": f["candidate"], "share": f["share"],
                     "quality": f["result"] and f["result"]["quality"], "promoted": max(later) > f["share"],
-                    "parameters": f["arm"]["config"],
+                    "parameters": f["arm"]["parameters"],
                 })  # fmt: skip
         return rows
 
@@ -415,7 +415,7 @@ class SweepResult:
 def _generator_row(pool: Row, result: Row, status: str, reason: str, cost_s: float) -> dict[str, Any]:
     return {
         "label": pool["label"], "name": pool["name"], "role": pool["role"], "use": pool["arm"]["use"], "status": status,
-        "reason": reason, "parameters": pool["arm"]["config"], "measured": result.get("measured", []),
+        "reason": reason, "parameters": pool["arm"]["parameters"], "measured": result.get("measured", []),
         "gates": result.get("gates", {}), "kept": result.get("kept", []), "judged": result.get("judged", []),
         "fitted_on_unknown": result.get("fitted_on_unknown", False), "cost_s": cost_s,
     }  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from medsynth_ray import registry
 from medsynth_ray.config import SweepConfig
 from medsynth_ray.engine import search
-from medsynth_ray.engine.jobs import CONTROLS, Arm, Jobs, short
+from medsynth_ray.engine.jobs import CONTROLS, Arm, Jobs
 from medsynth_ray.engine.plan import Decisions, Job, Steps, promote
 from medsynth_ray.seeds import derive
 
@@ -64,7 +64,7 @@ class Plan:
         """Search one generator's settings in waves, each by successive halving; draw the pools of the best."""
         config = self.config.generators[label]
         told: list[search.Told] = []
-        finished: list[tuple[str, float | None, Arm]] = []
+        finished: dict[str, tuple[float | None, Arm]] = {}
         for wave in range(1 if config.search is None else search.num_waves(config.search)):
             proposals = self._proposals(label, wave, told)
             reached = yield [self._halving(label, wave, proposals)]
@@ -73,12 +73,11 @@ class Plan:
                 last = len(qualities) == len(self.jobs.generator_config(arm).rungs())
                 told.append(search.Told(values, tuple(qualities), last))
                 if last:
-                    finished.append((short(arm["config"]), qualities[-1], arm))
-        ranked = [(key, value) for key, value, _ in finished]
+                    finished[arm["id"]] = (qualities[-1], arm)
+        ranked = [(key, value) for key, (value, _) in finished.items()]
         keep = self.config.fit.keep
         best = self.decisions.decide(f"survivors-{label}", ranked, lambda: promote(ranked, keep))
-        arms = {key: arm for key, _, arm in finished}
-        yield [self._pool(label, arms[key], "candidate") for key in best]
+        yield [self._pool(label, finished[key][1], "candidate") for key in best]
 
     def _proposals(self, label: str, wave: int, told: list[search.Told]) -> list[dict[str, Any]]:
         config = self.config.generators[label]
@@ -113,14 +112,14 @@ class Plan:
     def _promoted(
         self, label: str, wave: int, rung: int, arms: list[Arm], alive: list[int], reached: list[list[float | None]]
     ) -> list[int]:
-        ranked = [(f"{short(arms[i]['config'])}-{i}", reached[i][-1]) for i in alive]
+        ranked = [(f"{arms[i]['id']}-{i}", reached[i][-1]) for i in alive]
         num = math.ceil(len(alive) / self.config.fit.eta)
         best = self.decisions.decide(f"promote-{label}-{wave}-{rung}", ranked, lambda: promote(ranked, num))
         return [i for i, (key, _) in zip(alive, ranked, strict=True) if key in best]
 
     def _pool(self, label: str, arm: Arm, role: str) -> Steps:
         (result,) = yield [self.jobs.pool(label, arm, self._demand())]
-        name = label if self.config.fit.keep == 1 or role == "control" else f"{label}.{short(arm['config'])}"
+        name = label if self.config.fit.keep == 1 or role == "control" else f"{label}.{arm['id']}"
         self.pools.append({"label": label, "name": name, "role": role, "arm": arm, "result": result})
 
     def _demand(self) -> list[int]:
@@ -246,7 +245,7 @@ def _fit_row(label: str, wave: int, share: float, arm: Arm, result: Row | None) 
         "label": label,
         "wave": wave,
         "share": share,
-        "candidate": short(arm["config"]),
+        "candidate": arm["id"],
         "arm": arm,
         "result": result,
     }

@@ -31,14 +31,19 @@ class Jobs:
         """What draws the images of one generator arm, with `values` over its settings."""
         entry = self.config.generators[label]
         gates = {k: v.model_dump(mode="json") for k, v in self.config.gates_of(label).items()}
-        return {
-            "use": entry.use, "config": {**entry.config, **values}, "sampler": entry.sampler.model_dump(mode="json"),
-            "gates": gates,
-        }  # fmt: skip
+        sampler = entry.sampler.model_dump(mode="json")
+        return self._named(entry.use, {**entry.config, **values}, sampler, gates)
 
     def control_arm(self, control: str) -> Arm:
         """What draws the images of a control: default settings, no gates."""
-        return {"use": CONTROLS[control], "config": {}, "sampler": {"use": "all_real", "config": {}}, "gates": {}}
+        return self._named(CONTROLS[control], {}, {"use": "all_real", "config": {}}, {})
+
+    def _named(self, use: str, config: dict[str, Any], sampler: dict[str, Any], gates: dict[str, Any]) -> Arm:
+        """`parameters` are the settings that the sweep made, but for locations; `id` is six hex digits of them all."""
+        arm = {"use": use, "config": config, "sampler": sampler, "gates": gates}
+        identity = self.generator_config(arm).identity()
+        parameters = {k: v for k, v in config.items() if k in identity}
+        return {**arm, "parameters": parameters, "id": content_key("arm", [use, identity])[:6]}
 
     def generator_config(self, arm: Arm) -> GeneratorConfig:
         """The validated settings of an arm's generator."""
@@ -55,10 +60,11 @@ class Jobs:
         """One rung of one generator's settings."""
         quality = self.config.fit.quality
         inputs = {
-            **self._source(arm), "num_images": quality.num_images, "metric": self._identity("metrics", quality.metric),
+            **self._source(arm), "fit_seed": fit_seed, "share": share, "num_images": quality.num_images,
+            "metric": self._identity("metrics", quality.metric),
             "space": self._identity("spaces", quality.space),
         }  # fmt: skip
-        name = f"fit {label} {short(arm['config'])} to {share:.0%}"
+        name = f"fit {label} {arm['id']} to {share:.0%}"
         tags = {"phase": "fit", "generator": label, "share": share, **self._parameters(arm)}
         return Job("fit", name, {"arm": arm, "fit_seed": fit_seed, "share": share}, inputs, tags)
 
@@ -68,11 +74,11 @@ class Jobs:
         inputs = {
             **self._source(arm), "metrics": [self._identity("metrics", m) for m in fit.metrics.values()],
             "space": self._identity("spaces", fit.quality.space), "shard_images": fit.shard_images,
-            "max_oversample": fit.max_oversample,
+            "max_oversample": fit.max_oversample, "fit_seed": fit_seed, "demand": demand,
         }  # fmt: skip
         tags = {"phase": "pool", "generator": label, **self._parameters(arm)}
         args = {"arm": arm, "fit_seed": fit_seed, "demand": demand}
-        return Job("pool", f"pool {label} {short(arm['config'])}", args, inputs, tags)
+        return Job("pool", f"pool {label} {arm['id']}", args, inputs, tags)
 
     def score(
         self,
@@ -97,6 +103,7 @@ class Jobs:
         inputs = {
             **self._base(), "mixer": None if spec is None else self._identity("mixers", spec),
             "classifier": self._identity("classifiers", classifier), "on": self.fingerprints[on],
+            "pool": pool, "ratio": ratio, "repeats": repeats,
         }  # fmt: skip
         tags = {
             "phase": phase, "arm": name, "generator": label, "mixer": mixer or "", "ratio": ratio or 0.0,
@@ -156,11 +163,6 @@ class Jobs:
         if name not in self._identities:
             self._identities[name] = component_identity(role, spec)
         return self._identities[name]
-
-
-def short(config: dict[str, Any]) -> str:
-    """Six hex digits that stand for a generator's settings in names."""
-    return content_key("config", config)[:6]
 
 
 def _dumped(specs: list[Spec]) -> list[dict[str, Any]]:

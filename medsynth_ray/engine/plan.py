@@ -21,9 +21,10 @@ Steps = Generator[Any, Any, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One trial: `kind` names a function of trial.py, `args` are its arguments (JSON), `inputs` decide its key.
+    """One trial: `kind` names a function of trial.py, `args` are its arguments (JSON), `inputs` alone decide its key.
 
-    name, tags: for people, in progress bars, MLflow and the report; they are not part of the key.
+    The inputs say all that the arguments say, but by content: an argument may hold a location, an input never.
+    name, tags: for people, in progress bars, MLflow and the report.
     """
 
     kind: str
@@ -35,7 +36,7 @@ class Job:
     @property
     def unit(self) -> Unit:
         """The unit whose record says that this job is done, and what came out."""
-        return Unit("trial", {"job": self.kind, "args": self.args, "inputs": self.inputs})
+        return Unit("trial", {"job": self.kind, "inputs": self.inputs})
 
 
 @dataclass

@@ -13,7 +13,7 @@ from medsynth_ray.engine.store import Store
 
 
 def job(name: str) -> Job:
-    return Job("fit", name, {"name": name}, {})
+    return Job("fit", name, {}, {"name": name})
 
 
 def record(value: Any) -> dict[str, Any]:

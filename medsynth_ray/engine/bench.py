@@ -25,6 +25,7 @@ from medsynth_ray.engine.store import Record, Store, Unit
 from medsynth_ray.errors import ConfigError, Stopped, WeightsMissing
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import (
+    Baseline,
     CircuitRunner,
     Circuits,
     Classifier,
@@ -143,7 +144,7 @@ class Bench:
         """What of a component decides its output: name, version, settings, and the content of what it needs."""
         name = f"identity {role} {spec.model_dump_json()}"
         if name not in self._built:
-            self._built[name] = component_identity(role, spec)
+            self._built[name] = component_identity(role, spec, baseline=self.config.mix.classifier)
         found: dict[str, Any] = self._built[name]
         return found
 
@@ -161,6 +162,31 @@ class Bench:
         scratch = folder.parent / f"{folder.name}-scratch"
         scratch.mkdir(exist_ok=True)
         return UnitRuntime(self, config.needs(), scratch, **options)
+
+    def baseline(self) -> Classifier:
+        """The real-only classifier of the mix phase, fitted once; it never saw a synthetic image."""
+        spec, train = self.config.mix.classifier, self.splits["train"]
+
+        def work(folder: Path) -> dict[str, Any]:
+            config = self.configure("classifiers", spec)
+            classifier: Classifier = config.build()
+            runtime = self.runtime(config, folder)
+            history = classifier.fit(train, val=self.splits["val"], seed=self.seed("train", 0), runtime=runtime)
+            classifier.save(folder / "model")
+            return {"history": history}
+
+        inputs = {
+            "classifier": self.identity("classifiers", spec), "train": train.fingerprint,
+            "val": self.splits["val"].fingerprint, "train_seed": self.seed("train", 0),
+        }  # fmt: skip
+
+        def load() -> Classifier:
+            with self.store.folder(self.unit("baseline", inputs, work), "model/") as folder:
+                found: Classifier = type(self.configure("classifiers", spec)).component.load(folder)  # type: ignore[attr-defined]
+                return found
+
+        fitted: Classifier = self.remember("baseline", load)
+        return fitted
 
     def remember(self, key: str, make: Callable[[], Any], *, most: int = 8) -> Any:
         """`make()`, kept in this process for the next call with `key`."""
@@ -229,13 +255,12 @@ class UnitRuntime:
         fit_share: float = 1.0,
         checkpoints: Checkpoints | None = None,
         fitted: Callable[[Spec | None], tuple[Generator, ...]] | None = None,
-        baseline: Callable[[], Classifier] | None = None,
     ) -> None:
         self.device, self.num_threads = _device(), bench.threads
         self.fit_share, self.scratch = fit_share, scratch
         self.curve: list[tuple[int, dict[str, float]]] = []
         self._bench, self._needs, self._checkpoints = bench, tuple(needs), checkpoints
-        self._fitted, self._baseline = fitted, baseline
+        self._fitted = fitted
 
     def _declared(self, need: Need) -> None:
         if need not in self._needs:
@@ -275,8 +300,8 @@ class UnitRuntime:
 
     def baseline(self) -> Classifier:
         """The real-only classifier."""
-        assert self._baseline is not None, "this role has no baseline"
-        return self._baseline()
+        self._declared(Baseline())
+        return self._bench.baseline()
 
     def fitted(self, generator: Spec | None = None) -> tuple[Generator, ...]:
         """The fitted generators, one for each part."""
@@ -354,8 +379,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def component_identity(role: str, spec: Spec) -> dict[str, Any]:
+def component_identity(role: str, spec: Spec, *, baseline: Spec) -> dict[str, Any]:
     """Name, version and settings of a component, and the content of what it needs.
+
+    baseline: the sweep's classifier, which is what a component gets that needs one.
 
     Raises:
         ConfigError: unknown component or setting.
@@ -364,24 +391,24 @@ def component_identity(role: str, spec: Spec) -> dict[str, Any]:
     config = registry.configure(role, spec)
     return {
         "role": role, "use": spec.use, "version": type(config).component.version, "config": config.identity(),
-        "needs": [_need_identity(need) for need in config.needs()],
+        "needs": [_need_identity(need, baseline) for need in config.needs()],
     }  # fmt: skip
 
 
-def _need_identity(need: Need) -> Any:
+def _need_identity(need: Need, baseline: Spec) -> Any:
     match need:
         case Features(space):
-            return ["features", component_identity("spaces", space)]
+            return ["features", component_identity("spaces", space, baseline=baseline)]
         case Weights(name):
             return ["weights", file_sha256(local_weights(name))]
         case Files(root):
             return ["files", tree_sha256(root)]
         case Fitted(generator):
-            return ["fitted", None if generator is None else component_identity("generators", generator)]
+            return ["fitted", generator and component_identity("generators", generator, baseline=baseline)]
         case Circuits(runner):
             return ["circuits", runner.model_dump(mode="json")]
         case _:
-            return ["baseline"]
+            return ["baseline", component_identity("classifiers", baseline, baseline=baseline)]
 
 
 def local_weights(name: str) -> Path:

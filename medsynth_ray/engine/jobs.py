@@ -161,7 +161,7 @@ class Jobs:
     def _identity(self, role: str, spec: Spec) -> Any:
         name = f"{role} {spec.model_dump_json()}"
         if name not in self._identities:
-            self._identities[name] = component_identity(role, spec)
+            self._identities[name] = component_identity(role, spec, baseline=self.config.mix.classifier)
         return self._identities[name]
 
 

@@ -15,7 +15,17 @@ from medsynth_ray.engine import pools
 from medsynth_ray.engine.bench import Bench
 from medsynth_ray.errors import DataLeak
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Component, ComponentConfig, Runtime, Spec
+from medsynth_ray.protocols import (
+    Baseline,
+    Component,
+    ComponentConfig,
+    Fitted,
+    GateResult,
+    Need,
+    Pool,
+    Runtime,
+    Spec,
+)
 from medsynth_ray.results import SweepResult
 from medsynth_ray.testing import toy_images
 from tests.engine.inline import TINY_SPACE, config, run
@@ -165,6 +175,23 @@ class Leaky(Component):
         return (toy_images((3, 3, 3)),)
 
 
+class Agreement(Component):
+    """A gate that asks the sweep's real-only classifier and the fitted generators."""
+
+    class Config(ComponentConfig):
+        """No settings."""
+
+        declares: bool = True
+
+        def needs(self) -> tuple[Need, ...]:
+            return (Baseline(), Fitted()) if self.declares else ()
+
+    def judge(self, pool: Pool, *, shown: ImageSet, unseen: ImageSet, seed: int, runtime: Runtime) -> GateResult:
+        probs = runtime.baseline().predict(pool.images, runtime=runtime)
+        numbers = {"num_generators": float(len(runtime.fitted())), "largest": float(probs.max())}
+        return GateResult(np.ones(len(pool), dtype=bool), True, "", numbers)
+
+
 @pytest.fixture
 def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
     class Point:
@@ -175,7 +202,8 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
             return self.component
 
     points: dict[str, Any] = {"by_class": Point(ByClass), "leaky": Point(Leaky)}
-    monkeypatch.setattr(registry, "_plugins", lambda role: points if role == "samplers" else {})
+    gates = {"agreement": Point(Agreement)}
+    monkeypatch.setattr(registry, "_plugins", lambda role: {"samplers": points, "gates": gates}.get(role, {}))
 
 
 @pytest.mark.usefixtures("plugged")
@@ -197,3 +225,19 @@ def test_a_sampler_cannot_show_what_is_not_in_train(tmp_path: Path) -> None:
     )
     with pytest.raises(DataLeak, match="toy/0000.*not in train"):
         pools.shown_parts(bench, Spec(use="leaky"))
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_gate_gets_the_real_only_classifier_and_the_generators(tmp_path: Path) -> None:
+    result = run(config(tmp_path, gates={"agreement": None}))
+    (row,) = [p for p in result.plan.pools if p["label"] == "gaussian"]
+    numbers = row["result"]["gates"]["agreement"]["numbers"]
+    assert numbers == {"num_generators": 1.0, "largest": pytest.approx(1 / 3, abs=0.02)}
+    assert len(list(tmp_path.glob("baseline/*/record.json"))) == 1
+
+
+@pytest.mark.usefixtures("plugged")
+def test_what_a_component_did_not_declare_is_refused(tmp_path: Path) -> None:
+    gates = {"agreement": {"use": "agreement", "config": {"declares": False}}}
+    with pytest.raises(AssertionError, match="do not declare"):
+        run(config(tmp_path, gates=gates))

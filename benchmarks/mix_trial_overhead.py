@@ -63,7 +63,7 @@ def ours(num: int) -> tuple[float, float]:
         data = sweep.data()
         base = sweep._plan(data, writable=True)
         plan = MixOnly(base.config, base.jobs, base.decisions, base.counts)
-        journal = Journal(sweep.store, sweep.sweep_id, data.class_names)
+        journal = Journal(sweep.store, sweep.sweep_id, data.class_names, real_images=True)
         schedule = Schedule(plan.steps(), sweep._lookup, journal.add)
         marks: list[tuple[int, float, float]] = []
 

@@ -37,6 +37,9 @@ Settings = Annotated[
         "-s", "--set", metavar="KEY=VALUE", help="Override a setting: -s data.root=/data/isic -s store=s3://b/x"
     ),
 ]
+MlflowUri = Annotated[
+    str | None, typer.Option("--mlflow-uri", metavar="URI", help="MLflow tracking server, or sqlite:///file.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -63,10 +66,19 @@ def _print(value: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
 
 
-def _open(path: Path, settings: list[str] | None) -> Sweep:
+def _open(path: Path, settings: list[str] | None, mlflow_uri: str | None = None) -> Sweep:
     from medsynth_ray.driver import Sweep
 
-    return Sweep.from_yaml(path, settings or [])
+    more = [] if mlflow_uri is None else [f"tracking.mlflow_uri={mlflow_uri}"]
+    return Sweep.from_yaml(path, [*(settings or []), *more])
+
+
+def _agreed() -> bool:
+    """Ask on stderr whether to go on; no answer is no."""
+    try:
+        return screen.input("Proceed? [y/N] ", markup=False).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 @app.callback(invoke_without_command=True)
@@ -102,7 +114,8 @@ def audit(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) 
 
     with _exits(as_json):
         config = yamlfile.load(sweep, settings or [])
-        findings, summary = dataset.audit(config.data, config.split)
+        with show.Running(screen) as bar:
+            findings, summary = dataset.audit(config.data, config.split, progress=bar.data)
         stops = [f for f in findings if f.severity == "stop"]
         if as_json:
             _print({**summary, "findings": [f.to_json() for f in findings], "usable": not stops})
@@ -129,24 +142,26 @@ def run(
     accept_underpowered: Annotated[
         bool, typer.Option(help="Run although the design cannot see verdict.effect.")
     ] = False,
+    mlflow_uri: MlflowUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep to its verdict. Killed or stopped, the same command goes on where it was."""
     from medsynth_ray import show
 
     with _exits(as_json):
-        opened = _open(
-            sweep, [*(settings or []), *(["verdict.accept_underpowered=true"] if accept_underpowered else [])]
-        )
+        accepted = ["verdict.accept_underpowered=true"] if accept_underpowered else []
+        opened = _open(sweep, [*(settings or []), *accepted], mlflow_uri)
         _estimate(opened)
-        if not yes and not typer.confirm("Proceed?", default=False, err=True):
+        if not yes and not _agreed():
+            if as_json:
+                _print({"proceeded": False})
             raise typer.Exit(0)
         with show.Running(screen) as bar:
             result = opened.run(progress=bar.data, on_schedule=bar.schedule, on_start=bar.start, on_end=bar.end)
         verdict = result.verdict or {}
         if as_json:
             _print({"verdict": verdict, "report": result.report_path, "links": opened.links()})
-        show.verdict(screen, verdict, result.report_path, opened.links(), str(sweep))
+        show.verdict(screen, verdict, result.report_path, opened.links(), opened.arguments)
 
 
 @app.command(epilog="Example: medsynth status sweeps/quickstart.yaml --json")
@@ -208,11 +223,12 @@ def ui(
     settings: Settings = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on localhost.")] = 5000,
     sync_only: Annotated[bool, typer.Option(help="Mirror what is missing and end.")] = False,
+    mlflow_uri: MlflowUri = None,
     as_json: AsJson = False,
 ) -> None:
     """Mirror a sweep to MLflow where that is behind, and open MLflow on localhost."""
     with _exits(as_json):
-        opened = _open(sweep, settings)
+        opened = _open(sweep, settings, mlflow_uri)
         state = opened.sync(f"http://127.0.0.1:{port}")
         if as_json:
             _print(state)
@@ -274,6 +290,7 @@ def _estimate(opened: Sweep) -> Estimate:
 def _estimate_json(opened: Sweep, estimate: Estimate) -> dict[str, Any]:
     return {
         "sweep": opened.sweep_id, "store": opened.store.url, "trials": estimate.trials, "done": estimate.done,
-        "seconds_per_trial": estimate.seconds_per_trial, "power": estimate.power.to_json(), "counts": estimate.counts,
+        "seconds_per_trial": estimate.seconds_per_trial, "basis": estimate.basis, "workers": estimate.workers,
+        "power": estimate.power.to_json(), "counts": estimate.counts,
         "class_names": list(estimate.class_names), "sufficient": estimate.power.sufficient,
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -149,6 +150,15 @@ class MixConfig(_Section):
         return self
 
 
+class ControlsConfig(_Section):
+    """Settings of the controls that are made from real images; they are never gated."""
+
+    real_classic: dict[str, Any] = {}
+    """Of classic_augment, e.g. `{preset: xray}`."""
+    real_oversampled: dict[str, Any] = {}
+    """Of copy_real."""
+
+
 class ConfirmConfig(_Section):
     """Phase 3: the winner of val against every control on the locked test, once."""
 
@@ -187,13 +197,21 @@ class BudgetConfig(_Section):
 class RuntimeConfig(_Section):
     """Where and how wide. Only `threads_per_trial` can change a number."""
 
-    workers: int | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Trials at a time on a local Ray; auto: cores / threads_per_trial."""
     threads_per_trial: int = Field(default=1, ge=1)
     address: str | None = None
     """Address of a running Ray cluster; None: a local Ray of our own (or RAY_ADDRESS)."""
     object_store_gib: float = Field(default=0.5, gt=0.07)
     """Object store of a local Ray."""
+
+
+def num_workers(runtime: RuntimeConfig) -> int:
+    """Trials at a time on a local Ray."""
+    if runtime.workers != "auto":
+        return runtime.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // runtime.threads_per_trial)
 
 
 class TrackingConfig(_Section):
@@ -223,6 +241,7 @@ class SweepConfig(_Section):
     gates: Specs = Field(default={"dedupe": Spec(use="dedupe"), "near_copy": Spec(use="near_copy")})
     fit: FitConfig = FitConfig()
     mix: MixConfig = MixConfig()
+    controls: ControlsConfig = ControlsConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     verdict: VerdictConfig = VerdictConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -240,6 +259,7 @@ class SweepConfig(_Section):
         for label, arm in self.generators.items():
             kept = registry.configure("generators", Spec(use=arm.use, config=arm.config)).identity()
             whole["generators"][label]["config"] = {k: v for k, v in arm.config.items() if k in kept}
+        del whole["description"], whole["verdict"]["accept_underpowered"]
         whole["threads_per_trial"] = self.runtime.threads_per_trial
         return whole
 
@@ -270,6 +290,9 @@ class SweepConfig(_Section):
             _check_search(label, arm, config)
             for gate, spec in (arm.gates or {}).items():
                 registry.configure("gates", spec, where=f"generators.{label}.gates.{gate}.config")
+        for control, use in (("real_classic", "classic_augment"), ("real_oversampled", "copy_real")):
+            spec = Spec(use=use, config=getattr(self.controls, control))
+            registry.configure("generators", spec, where=f"controls.{control}")
         for role, specs in (("gates", self.gates), ("metrics", self.fit.metrics), ("mixers", self.mix.mixers)):
             for label, spec in specs.items():
                 registry.configure(role, spec, where=f"{role}.{label}.config")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from medsynth_ray import yamlfile
-from medsynth_ray.config import SweepConfig
+from medsynth_ray import registry, yamlfile
+from medsynth_ray.config import SweepConfig, num_workers
 from medsynth_ray.engine.bench import versions
 from medsynth_ray.engine.jobs import Jobs
 from medsynth_ray.engine.journal import Journal
@@ -40,12 +40,14 @@ class Estimate:
     """What `plan` says before a run: trials still missing, and what difference the design can detect.
 
     trials: by kind, what is known now (later phases depend on earlier results, so the fits and mixes are upper bounds).
-    seconds_per_trial: by kind, from finished trials of this store; empty on a new one.
+    seconds_per_trial: by phase, and what they are based on. workers: trials at a time.
     """
 
     trials: dict[str, int]
     done: int
     seconds_per_trial: dict[str, float]
+    basis: str
+    workers: int
     power: Power
     counts: dict[str, list[int]]
     class_names: tuple[str, ...]
@@ -64,6 +66,11 @@ class Sweep:
         self.sweep_id, self.folder = config.sweep_id, f"sweep/{config.sweep_id}"
         self.command = list(command)
         self._data: Dataset | None = None
+
+    @property
+    def arguments(self) -> str:
+        """Sweep file and overrides as typed, for the next command."""
+        return quoted([word for word in self.command[2:] if word != "--yes"])
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
@@ -94,7 +101,6 @@ class Sweep:
 
     def _decode(self, folder: Path, progress: Progress | None) -> tuple[dict[str, Any], dict[str, Any]]:
         from medsynth_ray.data import dataset
-        from medsynth_ray.engine.tune import num_workers
 
         started = time.time()
         found = dataset.prepare(
@@ -130,8 +136,19 @@ class Sweep:
         """What a run would do from here."""
         data = self.data(progress)
         trials = self._upper_bounds(data)
-        done, seconds = self._finished_trials()
-        return Estimate(trials, done, seconds, self.power(), data.counts(), data.class_names)
+        own, others = self._seconds(self.sweep_id), {}
+        if set(own) < set(trials):
+            sweeps = [name for name in self.store.list("sweep") if name != self.sweep_id]
+            others = {phase: s for name in sweeps for phase, s in self._seconds(name).items()}
+        guess = guess_seconds(self.config, data.counts()["train"])
+        known = {**others, **own}
+        basis = (
+            "measured in this store" if set(known) >= set(trials) else "partly a guess: nothing was measured here yet"
+        )
+        return Estimate(
+            trials, len(self.store.list(f"{self.folder}/runs")), {**guess, **known}, basis,
+            num_workers(self.config.runtime), self.power(), data.counts(), data.class_names,
+        )  # fmt: skip
 
     def _upper_bounds(self, data: Dataset) -> dict[str, int]:
         plan = self._plan(data, writable=False)
@@ -142,14 +159,15 @@ class Sweep:
         refits = self.config.confirm.repeats if self.config.confirm.about == "method" else 0
         return {"fit": fits, "pool": pools + refits, "mix": mixes, "confirm": confirm}
 
-    def _finished_trials(self) -> tuple[int, dict[str, float]]:
-        """Trials of this sweep that are recorded, and the mean seconds of a trial by phase."""
-        names = self.store.list(f"{self.folder}/runs")
-        entries = [self.store.read_json(f"{self.folder}/runs/{name}") for name in names]
+    def _seconds(self, sweep_id: str) -> dict[str, float]:
+        """Mean seconds of a finished trial of a sweep, by phase; a joined entry of confirm counts its repeats."""
         phases: dict[str, list[float]] = {}
-        for entry in entries:
-            phases.setdefault(entry["tags"]["stage"], []).append((entry["end_ms"] - entry["start_ms"]) / 1000)
-        return len(entries), {phase: float(np.mean(values)) for phase, values in sorted(phases.items())}
+        for name in self.store.list(f"sweep/{sweep_id}/runs"):
+            entry = self.store.read_json(f"sweep/{sweep_id}/runs/{name}")
+            repeats = {step for key, _, step, _ in entry["metrics"] if key.startswith("test/")}
+            seconds = (entry["end_ms"] - entry["start_ms"]) / 1000 / max(1, len(repeats))
+            phases.setdefault(entry["tags"]["stage"], []).append(seconds)
+        return {phase: float(np.mean(values)) for phase, values in sorted(phases.items())}
 
     def _plan(self, data: Dataset, *, writable: bool) -> Plan:
         fingerprints = {name: data.part(name).fingerprint for name in ("train", "val", "test")}
@@ -203,7 +221,7 @@ class Sweep:
         on_end: Callable[[Job], None],
     ) -> SweepResult:
         self.store.overwrite(f"{self.folder}/config.yaml", yamlfile.dump(self.config).encode())
-        journal = Journal(self.store, self.sweep_id, data.class_names)
+        journal = Journal(self.store, self.sweep_id, data.class_names, real_images=self.config.report.real_images)
         plan = self._plan(data, writable=True)
         schedule = Schedule(plan.steps(), self._lookup, journal.add)
         on_schedule(schedule)
@@ -213,10 +231,10 @@ class Sweep:
 
             splits = {name: data.part(name) for name in ("train", "val", "test")}
             ended = tune.run(schedule, self.config, self.store, splits, ledger, on_start=on_start, on_end=on_end)
-        if schedule.done:
-            journal.close()
         result = self._result(data, plan, schedule)
         result.write(self.command, ended)
+        if schedule.done:
+            journal.close()
         self._raise_for(schedule, ended, result)
         return result
 
@@ -291,7 +309,7 @@ class Sweep:
         if ended is None:
             return
         if ended.user_error is not None:
-            raise ConfigError(ended.user_error)
+            raise ended.user_error
         if ended.interrupted:
             raise KeyboardInterrupt
         if ended.refused:
@@ -315,7 +333,7 @@ class Sweep:
     def status(self) -> dict[str, Any]:
         """How far the sweep is, what it has used, who leads it; starts nothing and reads no image."""
         spent, beat = read_spent(self.store, self.sweep_id), heartbeat(self.store, self.sweep_id)
-        done, seconds = self._finished_trials()
+        done, seconds = len(self.store.list(f"{self.folder}/runs")), self._seconds(self.sweep_id)
         verdict = self.store.read_json(f"{self.folder}/verdict.json")
         led = "nobody" if beat is None or beat.get("released") else f"process {beat['pid']} on {beat['host']}"
         return {
@@ -355,6 +373,20 @@ def _max_fits(plan: Plan, label: str) -> int:
             total += alive
             alive = -(-alive // plan.config.fit.eta)
     return total
+
+
+def guess_seconds(config: SweepConfig, train_counts: Sequence[int]) -> dict[str, float]:
+    """Rough seconds of a trial by phase on one CPU core, for a store in which nothing was measured."""
+    scale = (config.data.resolution / 64) ** 2
+    images = sum(train_counts)
+
+    def fitting(phase: str) -> float:
+        settings = registry.configure("classifiers", getattr(config, phase).classifier)
+        epochs = getattr(settings, "num_train_epochs", None)
+        return 1.0 if epochs is None else 1.0 + 1.5 * images * epochs * scale / 70  # a ResNet-18 at 64 px
+
+    repeats = config.mix.repeats
+    return {"fit": 5.0 * scale, "pool": 8.0 * scale, "mix": fitting("mix") * repeats, "confirm": fitting("confirm")}
 
 
 def environment() -> dict[str, Any]:

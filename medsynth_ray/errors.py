@@ -39,7 +39,7 @@ class TrialsFailed(MedsynthError):
     exit_code = 5
 
 
-class DataLeak(MedsynthError):
+class DataLeak(AuditError):
     """An image of val or test reached something that may only see train. Stops the sweep."""
 
 

@@ -16,7 +16,9 @@ COLUMNS = ("file_name", "label", "synthetic", "generator", "seed", "source", "ne
 
 
 def export(result: SweepResult, arm: str, folder: Path) -> dict[str, Any]:
-    """Write `<class>/<index>.png`, `metadata.csv` and `generator/part-<n>/` into the new or empty `folder`.
+    """Write `images/<class>/<index>.png`, `images/metadata.csv` and `generator/part-<n>/` below the empty `folder`.
+
+    `images` is an ImageFolder; each `generator/part-<n>` is what the generator's `load` reads.
 
     nearest_real_distance: Euclidean, in the sweep's quality space, to the nearest train image.
 
@@ -29,13 +31,14 @@ def export(result: SweepResult, arm: str, folder: Path) -> dict[str, Any]:
         raise ConfigError(str(error.args[0])) from None
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = _rows(result, arm, pool)
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    rows = _rows(result, result.arm_pool(arm)["label"], pool)
     for row, pixels in zip(rows, pool.images.pixels, strict=True):
-        path = folder / row["file_name"]
+        path = images / row["file_name"]
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)
-    with (folder / "metadata.csv").open("w", newline="") as file:
+    with (images / "metadata.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
@@ -43,7 +46,7 @@ def export(result: SweepResult, arm: str, folder: Path) -> dict[str, Any]:
     return {"arm": arm, "folder": str(folder), "images": len(rows), "generator_parts": parts}
 
 
-def _rows(result: SweepResult, arm: str, pool: Pool) -> list[dict[str, Any]]:
+def _rows(result: SweepResult, generator: str, pool: Pool) -> list[dict[str, Any]]:
     train = result.data.part("train")
     nearest, distance = result.nearest_real(pool.images)
     names = [str(c) for c in pool.images.class_names]
@@ -52,7 +55,7 @@ def _rows(result: SweepResult, arm: str, pool: Pool) -> list[dict[str, Any]]:
             "file_name": f"{_safe(names[label])}/{Path(str(name)).name}.png",
             "label": _cell(names[label]),
             "synthetic": 1,
-            "generator": arm,
+            "generator": generator,
             "seed": int(seed),
             "source": _cell(str(source)),
             "nearest_real": _cell(str(train.ids[near])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from medsynth_ray.data.dataset import Dataset
 from medsynth_ray.driver import environment, quoted
 from medsynth_ray.engine import pools
 from medsynth_ray.engine.bench import Bench, load_npy
+from medsynth_ray.engine.jobs import CONTROLS
 from medsynth_ray.engine.ledger import read_spent
 from medsynth_ray.engine.plan import Schedule
 from medsynth_ray.engine.store import Record, Store, canonical
@@ -53,12 +55,13 @@ class SweepResult:
     @functools.cached_property
     def verdict(self) -> dict[str, Any] | None:
         """The JSON of verdict.json: a pure function of config, records and decisions. None while unfinished."""
-        if not self.plan.complete or any(row["result"] is None for row in self.plan.confirm):
+        if not self.plan.complete or any(row["result"] is None and not row["skipped"] for row in self.plan.confirm):
             return None
         decided = self._decided()
         return {
             "sweep": self.config.sweep_id, **decided.to_json(), "arm": self.plan.winner and self.plan.winner["arm"],
-            "confirm": [self._numbers(row, "test") for row in self.plan.confirm],
+            "privacy": self._privacy(),
+            "confirm": [self._numbers(row, "test") for row in self.plan.confirm if row["result"]],
             "mix": [self._numbers(row, "val") for row in self._mix_rows() if row["result"]],
             "generators": [_slim(row) for row in self.generators()], "data": self.data.fingerprint,
             "class_names": list(self.data.class_names), "counts": self.data.counts(), "power": self.power.to_json(),
@@ -72,23 +75,38 @@ class SweepResult:
         return pd.DataFrame(self.arm_rows())
 
     def pool(self, arm: str) -> Pool:
-        """The synthetic images of an arm or generator that its gates kept.
+        """The synthetic images that an arm was mixed with, or all that the gates kept of a generator.
 
         Raises:
-            KeyError: no such arm, or it has no pool.
+            KeyError: no such arm or generator, its gates rejected it, or it is a control (real images made anew).
         """
-        return pools.load_pool(self._bench, self._pool_key(arm))
+        row = self.arm_pool(arm)
+        whole = pools.load_pool(self._bench, row["key"])
+        if row["mixer"] is None:
+            return whole
+        return whole.first_per_class(self.plan.takes(row["mixer"], row["ratio"]))
 
-    def _pool_key(self, arm: str) -> str:
-        keys = {row["name"]: row["result"]["unit"] for row in self.plan.pools if row["result"]}
-        keys |= {row["arm"]: row["pool"] for row in self.plan.mix if row["pool"]}
-        if arm not in keys:
-            raise KeyError(f"no pool of {arm!r}; there are {', '.join(sorted(keys)) or 'none'}")
-        return str(keys[arm])
+    def arm_pool(self, arm: str) -> Row:
+        """Pool of an arm or generator: `label`, `key` of its `kept` unit, `mixer` and `ratio` (None: all of it).
+
+        Raises:
+            KeyError: see `pool`.
+        """
+        passed = [p for p in self.plan.pools if p["result"] and p["result"]["passed"] and p["role"] == "candidate"]
+        found = {
+            p["name"]: {"label": p["label"], "key": p["result"]["unit"], "mixer": None, "ratio": None} for p in passed
+        }
+        for row in self.plan.mix:
+            if row["role"] == "candidate" and row["result"]:
+                found[row["arm"]] = {"key": row["pool"], **{k: row[k] for k in ("label", "mixer", "ratio")}}
+        if arm not in found:
+            names = ", ".join(sorted(found)) or "none"
+            raise KeyError(f"no images of {arm!r} (controls and rejected pools are not given out); there are {names}")
+        return found[arm]
 
     def fit_records(self, arm: str) -> list[Record]:
         """The fit units, one for each part, that drew an arm's pool."""
-        key = self._pool_key(arm)
+        key = self.arm_pool(arm)["key"]
         shard = self._record(f"shard/{self._record(f'kept/{key}')['inputs']['shards'][0]}")
         return [self._record(f"fit/{fit}") for fit in shard["inputs"]["fits"]]
 
@@ -116,6 +134,10 @@ class SweepResult:
             return no_candidate(
                 self._why_none(), effect=settings.effect, about=about, metric=settings.metric, caveats=caveats
             )
+        if refit := self.plan.confirm[0]["skipped"]:
+            none = no_candidate(refit, effect=settings.effect, about=about, metric=settings.metric, caveats=caveats)
+            what = f"No candidate: fitted anew, {winner['label']} gave pools that cannot be used ({refit})."
+            return replace(none, sentence=what)
         test = self.data.part("test")
         rows = {row["arm"]: row for row in self.plan.confirm}
         own = self._probs(rows[winner["arm"]])
@@ -128,7 +150,7 @@ class SweepResult:
             if row["role"] == "control"
         }  # fmt: skip
         mix = winner["mixer"] if winner["ratio"] is None else f"{winner['mixer']}, ratio {winner['ratio']:g}"
-        return decide(
+        decided = decide(
             comparisons,
             effect=settings.effect,
             winner=f"{winner['label']} ({mix})",
@@ -136,6 +158,18 @@ class SweepResult:
             metric=settings.metric,
             caveats=caveats,
         )
+        return self._above_floor(decided)
+
+    def _above_floor(self, decided: Verdict) -> Verdict:
+        """The verdict, or "cannot tell" where real only is below the floor: then nothing was learnt to compare."""
+        floor, real_only = self.config.verdict.floor, self._real_only_score()
+        if floor is None or real_only is None or real_only >= floor:
+            return decided
+        sentence = (
+            f"Cannot tell: real only scores {real_only:.3f} on the locked test, below the floor {floor:g} of the sweep "
+            f"file, so the classifier did not learn the task. ({decided.sentence})"
+        )
+        return replace(decided, word="cannot_tell", sentence=sentence)
 
     def _why_none(self) -> str:
         rows = [row for row in self.generators() if row["role"] == "candidate"]
@@ -144,12 +178,6 @@ class SweepResult:
 
     def _caveats(self) -> list[str]:
         winner, found = self.plan.winner, []
-        floor, real_only = self.config.verdict.floor, self._real_only_score()
-        if floor is not None and real_only is not None and real_only < floor:
-            found.append(
-                f"real only scores {real_only:.3f} on the locked test, below the floor {floor:g}: the classifier did "
-                "not learn the task, so a comparison of its training sets says little."
-            )
         if self.config.data.groups == "none":
             found.append("groups: none. Images of one patient may stand in train and test, which flatters every arm.")
         if winner is not None:
@@ -159,8 +187,38 @@ class SweepResult:
             if "near_copy" not in {spec["use"] for spec in winner["settings"]["gates"].values()}:
                 found.append("privacy was not judged: no near_copy gate looked at this pool.")
             if self.config.confirm.about == "pool":
-                found.append("conditional on one fitted generator: other fits of it may do better or worse.")
+                found.append(
+                    "conditional on one fitted generator and one draw of each control: others may do better or worse."
+                )
+            found += [
+                f"{control} was not compared: the winner is made by the same generator."
+                for control in CONTROLS
+                if not self.plan.applies(control, winner)
+            ]
+            if winner["mixer"] and self.config.mix.mixers[winner["mixer"]].use == "replace":
+                found.append(
+                    "replace takes real images away: real_oversampled holds fewer different ones than real_only."
+                )
         return found
+
+    def _privacy(self) -> str:
+        """What the privacy gate said of the winner's pool, in a sentence; empty without a winner."""
+        if self.plan.winner is None:
+            return ""
+        result = next(
+            p["result"] for p in self.plan.pools if p["result"] and p["result"]["unit"] == self.plan.winner["pool"]
+        )
+        gates = self.plan.winner["settings"]["gates"]
+        named = [label for label, spec in gates.items() if spec["use"] == "near_copy"]
+        if not named:
+            return "Privacy was not judged."
+        judged, numbers = result["gates"][named[0]], result["gates"][named[0]]["numbers"]
+        bound = max((v for k, v in numbers.items() if k.startswith("copy_rate_upper")), default=None)
+        dropped = judged["judged"] - judged["kept"]
+        upper = "" if bound is None else f"; at most {bound:.1%} of the pool are copies of the kind it sees (95 %)"
+        return (
+            f"Privacy gate: passed, {dropped} of {judged['judged']} images dropped as too near to a shown one{upper}."
+        )
 
     def _real_only_score(self) -> float | None:
         row = next((r for r in self.plan.confirm if r["arm"] == "real_only"), None)
@@ -333,9 +391,13 @@ class SweepResult:
             description=self.config.description, verdict=self.verdict, arms=self.arm_rows(),
             generators=self.generators(), rungs=self.rung_rows(), previews=self._previews(),
             near_copies=self._near_copies(), audit=[f.to_json() for f in self.data.findings], counts=self.data.counts(),
-            class_names=self.data.class_names, power=self.power.to_json(), looks=1 if self.plan.confirm else 0,
+            class_names=self.data.class_names, power=self.power.to_json(), looks=self._looks(),
             config_yaml=yamlfile.dump(self.config), command=quoted(command), run=run,
         )  # fmt: skip
+
+    def _looks(self) -> int:
+        """How many sweeps of this store have opened this locked test."""
+        return len(self.store.list(f"look/{self.data.part('test').fingerprint[:32]}"))
 
     def _previews(self) -> list[Preview]:
         from medsynth_ray.report.view import REAL, Preview
@@ -361,10 +423,17 @@ class SweepResult:
             last = next((f for f in reversed(self._fits(label)) if f["result"]), None)
             if last is not None and not any(n == label or n.startswith(f"{label}.") for n in named):
                 units.append((label, f"quality/{last['result']['unit']}"))
-        return sorted(units, key=lambda u: list(self.config.generators).index(u[0].split(".")[0]))
+        shown = [(name, path) for name, path in units if self._may_show(path)]
+        return sorted(shown, key=lambda u: list(self.config.generators).index(u[0].split(".")[0]))
+
+    def _may_show(self, path: str) -> bool:
+        """Whether the images of a unit may be shown: images made from real ones only where real ones may."""
+        return self.config.report.real_images or not self._record(path)["result"]["has_sources"]
 
     def _near_copies(self, most: int = 12) -> list[NearCopy]:
-        """The most suspicious pairs of each judged generator."""
+        """The most suspicious pairs of each judged generator; none where no real image may be shown."""
+        if not self.config.report.real_images:
+            return []
         train = self.data.part("train")
         row_of = {str(name): i for i, name in enumerate(train.ids)}
         found = []
@@ -380,8 +449,7 @@ class SweepResult:
     ) -> NearCopy:
         from medsynth_ray.report.view import NearCopy
 
-        shows = self.config.report.real_images and flag["real_id"] in row_of
-        real = train.pixels[row_of[flag["real_id"]]] if shows else None
+        real = train.pixels[row_of[flag["real_id"]]] if flag["real_id"] in row_of else None
         return NearCopy(name, flag["space"], flag["score"], synthetic, real, flag["id"], flag["real_id"])
 
     def _judged(self) -> list[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
@@ -418,6 +486,7 @@ def _generator_row(pool: Row, result: Row, status: str, reason: str, cost_s: flo
         "reason": reason, "parameters": pool["arm"]["parameters"], "measured": result.get("measured", []),
         "gates": result.get("gates", {}), "kept": result.get("kept", []), "judged": result.get("judged", []),
         "fitted_on_unknown": result.get("fitted_on_unknown", False), "cost_s": cost_s,
+        "near_copy_judged": "near_copy" in {spec["use"] for spec in pool["arm"]["gates"].values()},
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from medsynth_ray import registry
 from medsynth_ray.errors import AuditError, ConfigError
 from medsynth_ray.protocols import Spec
+from medsynth_ray.stats.power import plan_power
 
 _TEMPLATE = """\
 # medsynth audit {file}; medsynth plan {file}; medsynth run {file}
@@ -27,7 +29,9 @@ generators:
   copy_real:            # must be rejected by the privacy gate
 mix: {{ratios: [0.25, 0.5], classifier: probe, repeats: 3}}
 confirm: {{classifier: probe, repeats: 8}}
-verdict: {{metric: balanced_accuracy, effect: 0.03}}
+verdict:
+  metric: balanced_accuracy
+  effect: {effect}          # the smallest difference worth having{advice}
 budget: {{hours: 2}}
 store: medsynth-store
 """
@@ -54,13 +58,25 @@ def write_sweep_file(folder: str, output: Path | None = None) -> dict[str, Any]:
     if path.exists():
         raise ConfigError(f"{path} exists; name another file with -o")
     grouped = all(record.group for record in records)
-    path.write_text(_TEMPLATE.format(file=path, name=name, root=_quoted(root), groups=_groups(grouped)))
+    effect, advice = _effect([max(1, round(0.3 * count)) for count in classes.values()])
+    text = _TEMPLATE.format(
+        file=path, name=name, root=_quoted(root), groups=_groups(grouped), effect=effect, advice=advice
+    )
+    path.write_text(text)
     return {
         "path": str(path),
         "images": sum(classes.values()),
         "classes": dict(sorted(classes.items())),
         "grouped": grouped,
     }
+
+
+def _effect(test_counts: list[int]) -> tuple[float, str]:
+    """0.03, or what so small a test set can show at all, with a word about it."""
+    detectable = plan_power(test_counts, repeats=8, effect=0.03, discordance=0.12, repeat_sd=0.01).detectable
+    if detectable <= 0.03:
+        return 0.03, ""
+    return math.ceil(120 * detectable) / 100, "; 0.03 would need more test images"
 
 
 def _groups(grouped: bool) -> str:

@@ -103,18 +103,19 @@ def findings(console: Console, found: list[dict[str, Any]], summary: dict[str, A
     console.print(", ".join(f"{key} {value}" for key, value in summary.items()), markup=False)
 
 
-def verdict(console: Console, said: dict[str, Any], report: str, links: dict[str, str], sweep: str) -> None:
+def verdict(console: Console, said: dict[str, Any], report: str, links: dict[str, str], arguments: str) -> None:
     """The answer in a frame, and what to do next."""
     if said:
         style = _WORDS.get(said["word"], "bold")
         caveats = "".join(f"\n[dim]- {escape(c)}[/dim]" for c in said["caveats"])
-        console.print(Panel(f"[{style}]{escape(said['sentence'])}[/]{caveats}", title="verdict"))
+        privacy = f"\n{escape(said['privacy'])}" if said["privacy"] else ""
+        console.print(Panel(f"[{style}]{escape(said['sentence'])}[/]{privacy}{caveats}", title="verdict"))
     console.print(f"Report   {report}", soft_wrap=True)
     for name, link in links.items():
         console.print(f"{name:8} {link}", soft_wrap=True)
-    console.print(
-        f"Useful   medsynth status {sweep} | medsynth ui {sweep} | medsynth export {sweep} ARM DIR", soft_wrap=True
-    )
+    for verb in ("status", "ui", "export"):
+        more = " ARM DIR" if verb == "export" else ""
+        console.print(f"{'Useful' if verb == 'status' else '':8} medsynth {verb} {arguments}{more}", soft_wrap=True)
 
 
 def status(console: Console, state: dict[str, Any]) -> None:

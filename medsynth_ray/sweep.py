@@ -124,7 +124,7 @@ class Plan:
 
     def _demand(self) -> list[int]:
         """The most synthetic images of each class that any arm takes."""
-        each = [self._takes(mixer, ratio) for mixer, ratio in self.mixes()]
+        each = [self.takes(mixer, ratio) for mixer, ratio in self.mixes()]
         return [int(n) for n in np.max([*each, np.zeros_like(self.counts)], axis=0)]
 
     # --- phase 2: mix
@@ -137,7 +137,8 @@ class Plan:
             mixes += [(label, r) for r in self.config.mix.ratios if r > 0] if takes_ratio else [(label, None)]
         return mixes
 
-    def _takes(self, mixer: str, ratio: float | None) -> np.ndarray:
+    def takes(self, mixer: str, ratio: float | None) -> np.ndarray:
+        """How many synthetic images of each class a mixer takes at a ratio: int64 (K,)."""
         spec = self.config.mix.mixers[mixer]
         takes: np.ndarray = registry.configure("mixers", spec).build().demand(self.counts, ratio=ratio)
         return takes
@@ -170,7 +171,7 @@ class Plan:
 
     def _lacking(self, pool: Row, mixer: str, ratio: float | None) -> str:
         """Why a pool is too small for an arm; empty if it is not."""
-        takes, has = self._takes(mixer, ratio), np.array(pool["result"]["kept"])
+        takes, has = self.takes(mixer, ratio), np.array(pool["result"]["kept"])
         short_of = [f"{int(takes[c])} of class {c} needed, {int(has[c])} kept" for c in np.flatnonzero(has < takes)]
         return "; ".join(short_of)
 
@@ -186,39 +187,45 @@ class Plan:
 
     def _confirm(self, winner: Row) -> Steps:
         """The winner and every control on the locked test, repeat by repeat."""
+        self.decisions.look(self.jobs.fingerprints["test"], self.config.sweep_id)
         if spaces := self.jobs.spaces("confirm"):
             yield [self.jobs.embed(split, spaces) for split in ("train", "val", "test")]
         repeats = range(self.config.confirm.repeats)
         sources: list[tuple[str, str, Row | None]] = [("winner", winner["arm"], winner), ("control", "real_only", None)]
-        sources += [("control", c, row) for c in CONTROLS if (row := self._control_row(c, winner)) is not None]
+        sources += [("control", c, self._control_row(c, winner)) for c in CONTROLS if self.applies(c, winner)]
         results = yield [self._confirm_one(name, row, r) for _, name, row in sources for r in repeats]
         for place, (role, name, row) in enumerate(sources):
             own = results[place * len(repeats) : (place + 1) * len(repeats)]
             self.confirm.append(_confirm_row(name, role, row, own))
 
-    def _control_row(self, control: str, winner: Row) -> Row | None:
-        """The control's pool, mixed like the winner; None where the winner itself is that control's generator."""
-        if self.config.generators[winner["label"]].use == CONTROLS[control]:
-            return None
+    def applies(self, control: str, winner: Row) -> bool:
+        """Whether a control says something about the winner: not where the winner is that control's generator."""
+        return self.config.generators[winner["label"]].use != CONTROLS[control]
+
+    def _control_row(self, control: str, winner: Row) -> Row:
+        """The control's pool, mixed like the winner; without a pool (its trial failed) it stays without a result."""
         pool = next(p for p in self.pools if p["label"] == control and p["role"] == "control")
-        if pool["result"] is None:
-            return None
         return {
             **winner,
             "arm": control,
             "role": "control",
             "label": control,
-            "pool": pool["result"]["unit"],
+            "pool": pool["result"] and pool["result"]["unit"],
             "settings": pool["arm"],
         }
 
     def _confirm_one(self, name: str, row: Row | None, repeat: int) -> Steps:
-        """One arm in one repeat; where the verdict is about the method, the winner is fitted anew for it."""
+        """One arm in one repeat; where the verdict is about the method, its pool is fitted and drawn anew for it."""
         pool = None if row is None else row["pool"]
-        if row is not None and row["role"] == "candidate" and self.config.confirm.about == "method":
+        if row is not None and pool is None:
+            return None
+        if row is not None and self.config.confirm.about == "method":
             (drawn,) = yield [self.jobs.pool(row["label"], row["settings"], self._demand(), fit_seed=repeat + 1)]
-            if drawn is None or not drawn["passed"]:
+            if drawn is None:
                 return None
+            lacking = drawn["reason"] or self._lacking({"result": drawn}, row["mixer"], row["ratio"])
+            if lacking:
+                return {"rejected": f"repeat {repeat}: {lacking}"}
             pool = drawn["unit"]
         (result,) = yield [self._confirm_job(name, row, pool, repeat)]
         return result
@@ -268,7 +275,8 @@ def _arm_row(
 
 def _confirm_row(name: str, role: str, row: Row | None, results: list[Row | None]) -> Row:
     whole = None
-    if all(r is not None for r in results):
+    rejected = [r["rejected"] for r in results if r is not None and "rejected" in r]
+    if not rejected and all(r is not None for r in results):
         done = [r for r in results if r is not None]
         whole = {
             **done[0],
@@ -278,5 +286,5 @@ def _confirm_row(name: str, role: str, row: Row | None, results: list[Row | None
     return {
         "arm": name, "role": role, "label": row and row["label"], "settings": row and row["settings"],
         "pool": row and row["pool"], "mixer": row and row["mixer"], "ratio": row and row["ratio"],
-        "result": whole, "skipped": "",
+        "result": whole, "skipped": "; ".join(rejected),
     }  # fmt: skip

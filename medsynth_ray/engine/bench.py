@@ -159,7 +159,7 @@ class Bench:
 
     def runtime(self, config: ComponentConfig, folder: Path, **options: Any) -> UnitRuntime:
         """A runtime for one component at work in one unit."""
-        scratch = folder.parent / f"{folder.name}-scratch"
+        scratch = folder.parent / "scratch"
         scratch.mkdir(exist_ok=True)
         return UnitRuntime(self, config.needs(), scratch, **options)
 

@@ -35,8 +35,10 @@ class Jobs:
         return self._named(entry.use, {**entry.config, **values}, sampler, gates)
 
     def control_arm(self, control: str) -> Arm:
-        """What draws the images of a control: default settings, no gates."""
-        return self._named(CONTROLS[control], {}, {"use": "all_real", "config": {}}, {})
+        """What draws the images of a control: all of train, no gates."""
+        return self._named(
+            CONTROLS[control], getattr(self.config.controls, control), {"use": "all_real", "config": {}}, {}
+        )
 
     def _named(self, use: str, config: dict[str, Any], sampler: dict[str, Any], gates: dict[str, Any]) -> Arm:
         """`parameters` are the settings that the sweep made, but for locations; `id` is six hex digits of them all."""

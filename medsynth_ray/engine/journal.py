@@ -16,9 +16,9 @@ from medsynth_ray.engine.store import Record, Store, canonical, content_key
 class Journal:
     """Writes the entries of one sweep; those that exist are left alone."""
 
-    def __init__(self, store: Store, sweep_id: str, class_names: tuple[str, ...]) -> None:
+    def __init__(self, store: Store, sweep_id: str, class_names: tuple[str, ...], *, real_images: bool) -> None:
         self._store, self._folder, self._class_names = store, f"sweep/{sweep_id}/runs", class_names
-        self._sweep_id = sweep_id
+        self._sweep_id, self._real_images = sweep_id, real_images
         self._written = set(store.list(self._folder))
         self._confirm: dict[str, list[tuple[Job, Record]]] = {}
 
@@ -36,14 +36,16 @@ class Journal:
             self._write(record["key"], lambda: self._entry(job, record))
 
     def close(self) -> None:
-        """Write one entry for each arm of confirm, its repeats as steps.
+        """Write one entry for each arm of confirm, its repeats as steps; each carries the report.
 
         Raises:
             StoreError: the store cannot be written.
         """
         for parts in self._confirm.values():
             job, whole = joined(parts)
-            self._write(whole["key"], lambda job=job, whole=whole: self._entry(job, whole))  # type: ignore[misc]
+            report = [{"file": f"sweep/{self._sweep_id}/report.html", "name": "report.html"}]
+            entry = {**self._entry(job, whole), "artifacts": report}
+            self._write(whole["key"], lambda entry=entry: entry)  # type: ignore[misc]
 
     def _write(self, key: str, entry: Callable[[], dict[str, Any]]) -> None:
         name = f"{key}.json"
@@ -89,8 +91,9 @@ class Journal:
     def _image_numbers(self, result: dict[str, Any]) -> list[tuple[str, float, int]]:
         numbers = [(f"quality/{m['name']}", float(m["value"]), 0) for m in result["measured"] if m["value"] is not None]
         for label, gate in result["gates"].items():
-            numbers += [(f"gates/{label}_{k}", float(v), 0) for k, v in gate["numbers"].items()]
-            numbers.append((f"gates/{label}_passed", float(gate["passed"]), 0))
+            section = "privacy" if label.startswith(("near_copy", "membership")) else "gates"
+            numbers += [(f"{section}/{label}_{k}", float(v), 0) for k, v in gate["numbers"].items()]
+            numbers.append((f"{section}/{label}_passed", float(gate["passed"]), 0))
         return numbers
 
     def _per_class(self, result: dict[str, Any]) -> dict[str, list[Any]]:
@@ -101,6 +104,8 @@ class Journal:
     def _images(self, kind: str, key: str, step: int, end: int) -> list[dict[str, Any]]:
         """The previews of a unit: of a fit at its rung, of a pool, or of the pool that an arm was mixed with."""
         unit: Record = self._store.read_json(f"{kind}/{key}/record.json")
+        if unit["result"]["has_sources"] and not self._real_images:
+            return []
         base = f"{kind}/{key}/{unit['attempt']}"
         files = [name for name in sorted(unit["files"]) if name.startswith("preview/")]
         return [

@@ -183,6 +183,15 @@ class Decisions:
                     raise StoreError(f"{self._store.at(path)} was refused and cannot be read")
         return found["outcome"]
 
+    def look(self, test_fingerprint: str, sweep_id: str) -> None:
+        """Record that this sweep opens the locked test: `look/<test>/<sweep>`, one for each sweep.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        if self._writable:
+            self._store.create_exclusive(f"look/{test_fingerprint[:32]}/{sweep_id}", b"opened")
+
 
 def promote(quality: Sequence[tuple[str, float | None]], keep: int) -> list[str]:
     """The `keep` best keys of (key, quality), smaller is better; without a finite quality a key is never promoted."""

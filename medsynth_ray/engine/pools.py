@@ -107,7 +107,7 @@ def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share:
         return True
 
     def work(folder: Path) -> dict[str, Any]:
-        scratch = folder.parent / f"{folder.name}-checkpoints"
+        scratch = folder.parent / "checkpoints"
         checkpoints = Checkpoints(bench.store, fit_key, scratch, earlier_checkpoint)
         runtime = bench.runtime(
             config, folder, fit_share=share, checkpoints=checkpoints,
@@ -290,12 +290,22 @@ def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, fold
             }
             for f in said.flagged
         ]
+    leaked = held_out_copies(bench, pool)
+    if leaked:
+        reasons.append(f"{leaked} images are exact copies of val or test images")
     kept = np.bincount(pool.images.labels[keep], minlength=pool.images.num_classes)
     summary = {
         "passed": not reasons, "reason": "; ".join(reasons), "gates": gates, "flagged": flagged,
         "kept": kept.tolist(), "judged": pool.images.counts().tolist(), "fitted_on_unknown": UNKNOWN in pool.fitted_on,
+        "has_sources": bool((pool.source_ids != "").any()),
     }  # fmt: skip
     return Judged(keep, not reasons, summary)
+
+
+def held_out_copies(bench: Bench, pool: Pool) -> int:
+    """How many images of a pool equal an image of val or of the locked test, pixel by pixel."""
+    held_out = np.concatenate([bench.splits["val"].digests, bench.splits["test"].digests])
+    return int(np.isin(pool.images.digests.view("S16"), held_out.view("S16")).sum())
 
 
 def measure(bench: Bench, metric: Spec, space: Spec, images: ImageSet) -> dict[str, Any]:
@@ -305,15 +315,16 @@ def measure(bench: Bench, metric: Spec, space: Spec, images: ImageSet) -> dict[s
     """
     reference = bench.features(unseen(bench, images), space)
     synthetic = bench.features(images, space) if len(images) else reference[:0]
+    label = str(getattr(bench.configure("spaces", space), "label", space.use))
     try:
         said = (
             bench.configure("metrics", metric)
             .build()
-            .measure(reference, synthetic, space=space.use, seed=bench.seed("metric"))
+            .measure(reference, synthetic, space=label, seed=bench.seed("metric"))
         )
     except ValueError as error:
         return {
-            "name": f"{metric.use}_{space.use}",
+            "name": f"{metric.use}_{label}",
             "value": None,
             "low": None,
             "high": None,
@@ -354,7 +365,7 @@ def kept(bench: Bench, source: Source, fits: Sequence[Record], parts: Sequence[R
         pool = _from_shards(bench, parts, bench.seed("pool", source.fit_seed))
         judged = judge(bench, source, fits, pool, folder)
         save_npy(folder / "keep.npy", judged.keep)
-        save_previews(pool.take(judged.keep), folder)
+        save_previews(pool, folder)
         usable = like_val(bench, pool.take(judged.keep))
         return {**judged.summary, "measured": [measure(bench, m, quality.space, usable) for m in metrics.values()]}
 
@@ -405,7 +416,10 @@ def save_flagged(pool: Pool, judged: Judged, folder: Path) -> list[str]:
 
 
 def save_previews(pool: Pool, folder: Path) -> None:
-    """Write the first images of each class: `previews.npy` (K*P, H, W, C), `labels.npy`, and a PNG strip by class."""
+    """Write the first images drawn of each class: `previews.npy` (K*P, H, W, C), their labels, a PNG strip by class.
+
+    Image i has the same seed for every generator, so gates have no say here.
+    """
     have = np.minimum(pool.images.counts(), PREVIEWS_PER_CLASS)
     first = pool.first_per_class(have).images
     save_npy(folder / "previews.npy", first.pixels)

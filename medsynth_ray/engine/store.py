@@ -189,7 +189,8 @@ class Store:
         if found is not None:
             return found
         with tempfile.TemporaryDirectory(prefix="medsynth-unit-") as name:
-            folder = Path(name)
+            folder = Path(name) / "files"  # beside it, a unit may keep scratch that goes with it
+            folder.mkdir()
             result, meta = compute(folder)
             return self.commit(unit, folder, result, meta)
 

@@ -16,7 +16,8 @@ from typing import Any
 import ray
 from ray import tune
 
-from medsynth_ray.config import RuntimeConfig, SweepConfig
+from medsynth_ray import errors
+from medsynth_ray.config import RuntimeConfig, SweepConfig, num_workers
 from medsynth_ray.engine.bench import Bench
 from medsynth_ray.engine.ledger import Ledger
 from medsynth_ray.engine.plan import Job, Schedule
@@ -24,7 +25,7 @@ from medsynth_ray.engine.searcher import PlanSearcher
 from medsynth_ray.engine.shelf import RayShelf, ShelfActor
 from medsynth_ray.engine.store import Store
 from medsynth_ray.engine.work import run_job, stop_asked
-from medsynth_ray.errors import DeviceUnavailable
+from medsynth_ray.errors import ConfigError, DeviceUnavailable, MedsynthError
 from medsynth_ray.images import ImageSet
 
 _QUIET = {
@@ -42,19 +43,8 @@ class Ended:
 
     refused: bool = False
     interrupted: bool = False
-    user_error: str | None = None
+    user_error: MedsynthError | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
-
-
-def num_workers(runtime: RuntimeConfig) -> int:
-    """Trials at a time on a local Ray."""
-    if runtime.workers != "auto":
-        return max(1, runtime.workers)
-    return (
-        max(1, len(os.sched_getaffinity(0)) // runtime.threads_per_trial)
-        if hasattr(os, "sched_getaffinity")
-        else max(1, (os.cpu_count() or 1) // runtime.threads_per_trial)
-    )
 
 
 @contextlib.contextmanager
@@ -174,7 +164,8 @@ def _searcher(
             searcher.refused = True
             schedule.forget(job)
         elif said["outcome"] == "user":
-            ended.user_error = f"{job.name}: {said['message']}"
+            kind: type[MedsynthError] = getattr(errors, said["error"], ConfigError)
+            ended.user_error = kind(f"{job.name}: {said['message']}")
             searcher.refused = True
             ledger.ask_stop()
             schedule.forget(job)

@@ -20,15 +20,17 @@ from medsynth_ray.protocols import Component, ComponentConfig, Measured
 class Frechet(Component):
     """Frechet distance at the same n on both sides; `details.floor` is real against real at that n."""
 
+    version: ClassVar[int] = 2
     lower_is_better: ClassVar[bool] = True
 
     class Config(ComponentConfig):
         """Settings."""
 
         num_images: int | None = Field(default=None, ge=2)
-        """Images of each side. Numbers of different n do not compare. None: as many as both sides hold."""
+        """Images of each side. Numbers of different n do not compare. None: as many as both sides hold, but
+        at most half of the reference, so that there is a floor."""
         min_images: int = Field(default=20, ge=2)
-        """Fewer on a side are refused."""
+        """A side that holds fewer is refused."""
         num_floor_splits: int = Field(default=3, ge=1)
         """Random halvings of the reference behind the floor."""
 
@@ -45,7 +47,7 @@ class Frechet(Component):
         Raises:
             ValueError: too few images, values that are not finite, or shapes that do not fit.
         """
-        n = self.config.num_images or min(len(reference), len(synthetic))
+        n = self.config.num_images or min(len(synthetic), max(2, len(reference) // 2))
         real, drawn = checked(reference, synthetic, min_images=max(n, self.config.min_images))
         rng = np.random.default_rng(seed)
         value = frechet_distance(subset(real, n, rng), subset(drawn, n, rng))

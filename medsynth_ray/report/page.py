@@ -25,8 +25,8 @@ _HERE = Path(__file__).parent
 MEANING = {
     "helps": "The gain is larger than other patients and other training runs would explain, against every control.",
     "harms": "Training with these synthetic images is worse than training on the real ones alone.",
-    "no_evidence": "The design was sharp enough for the stated effect, and did not show it.",
-    "cannot_tell": "The design was too coarse for the stated effect: neither a gain nor its absence is shown.",
+    "no_evidence": "Against some control it did not win, and a gain as large as the stated effect is excluded there.",
+    "cannot_tell": "Neither a gain nor its absence is shown: the stated effect stays possible.",
     "no_candidate": "Nothing came as far as the locked test.",
 }
 

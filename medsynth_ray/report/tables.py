@@ -11,7 +11,7 @@ NONE = "–"
 """Shown where there is no value."""
 
 PRIVACY_GATES = ("near_copy", "membership")
-"""Gates whose label begins so judge privacy."""
+"""Gates whose label begins so judge privacy, where a generator's row does not say (`near_copy_judged`)."""
 
 REAL_ONLY = "real_only"
 """The arm that everything is measured against."""
@@ -124,15 +124,23 @@ def privacy_rows(view: ReportView) -> list[Row]:
     return [
         {"generator": display_name(generator), "gate": label, **gate}
         for generator in candidates(view)
-        for label, gate in generator["gates"].items()
-        if label.startswith(PRIVACY_GATES)
+        for label, gate in _privacy_gates(generator).items()
     ]
+
+
+def _privacy_gates(generator: Row) -> Row:
+    """The gates that judge privacy: by label, or all where one of them does so under another label."""
+    judged, gates = generator.get("near_copy_judged"), generator["gates"]
+    named = {label: gate for label, gate in gates.items() if label.startswith(PRIVACY_GATES)}
+    if judged is None:
+        return named
+    return (named or gates) if judged else {}
 
 
 def unjudged(view: ReportView) -> list[str]:
     """Generators whose privacy no gate judged."""
-    judged = {row["generator"] for row in privacy_rows(view)}
-    return [name for g in candidates(view) if g["status"] == "ok" and (name := display_name(g)) not in judged]
+    ok = [row for row in candidates(view) if row["status"] == "ok"]
+    return [display_name(row) for row in ok if not row.get("near_copy_judged", bool(_privacy_gates(row)))]
 
 
 def class_rows(view: ReportView) -> list[Row]:

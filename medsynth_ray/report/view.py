@@ -42,19 +42,20 @@ class NearCopy:
 class ReportView:
     """What the page shows.
 
-    verdict: `Verdict.to_json()`, None while unfinished. status: finished | budget reached | unfinished | some trials
-    failed.
+    verdict: `Verdict.to_json()`, None while unfinished; it may also have `privacy`, a sentence.
+    status: finished | budget reached | unfinished | some trials failed.
     arms: rows with arm, role (candidate | control), generator, mixer, ratio (None: the mixer sets its own counts),
     phase (mix | confirm), split (val | test), metric, mean, low, high, repeats, num_train, num_synthetic,
     synthetic_share, parameters, cost_s, status (ok | rejected | skipped | failed), reason. Numbers of an arm that is
     not ok may be None.
     generators: rows with label, name (of the pool; may be left out), role (control: not shown), use, status (ok |
     rejected | failed), reason, parameters, measured (rows with name, value, low, high, details, and reason where value
-    is None), gates (label -> passed, reason, kept, judged, numbers), fitted_on_unknown, cost_s.
+    is None), gates (label -> passed, reason, kept, judged, numbers), near_copy_judged (a gate that is near_copy
+    judged it, under whatever label; may be left out: then labels tell), fitted_on_unknown, cost_s.
     rungs: rows with generator, candidate, share, quality, promoted, parameters.
     audit: findings with kind, severity (stop | quarantine | warn | info), message, ids.
     counts: split -> images of each class (K,). power: `Power.to_json()`.
-    looks: how often the locked test was opened: 1 after one confirm, whatever the number of arms and repeats.
+    looks: how many sweeps opened the locked test of these images: 1 after one confirm, whatever its arms and repeats.
     run: started, hours, trials, failed, workers, host, versions and whatever else is worth telling.
     """
 

@@ -49,6 +49,11 @@ class InceptionV3(NetworkSpace):
                 )
             return self
 
+        @property
+        def label(self) -> str:
+            """What numbers of this space are named by."""
+            return "inception_v3_random" if self.random_init else "inception_v3"
+
         def needs(self) -> tuple[Need, ...]:
             """The weights file."""
             return () if self.weights is None else (Weights(self.weights),)

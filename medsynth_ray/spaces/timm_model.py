@@ -43,6 +43,11 @@ class TimmModel(NetworkSpace):
                 )
             return self
 
+        @property
+        def label(self) -> str:
+            """What numbers of this space are named by."""
+            return f"timm_{self.model}{'_random' if self.random_init else ''}"
+
         def needs(self) -> tuple[Need, ...]:
             """The weights file."""
             return () if self.weights is None else (Weights(self.weights),)

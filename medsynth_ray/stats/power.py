@@ -34,7 +34,7 @@ class Power:
     images_needed: test images in all (classes as now) for `effect`, with at least the repeats that can reach alpha;
     None: no number of images, more repeats first.
     repeats_needed: repeats for `effect`; None: no number of repeats, more images first.
-    sufficient: `detectable` is at most `effect`, and p can reach alpha.
+    discordance, repeat_sd: what was assumed. sufficient: `detectable` is at most `effect`, and p can reach alpha.
     """
 
     metric: MetricName
@@ -43,6 +43,8 @@ class Power:
     repeats: int
     alpha: float
     power: float
+    discordance: float
+    repeat_sd: float
     smallest_p: float
     num_images: int
     images_needed: int | None
@@ -119,6 +121,8 @@ def plan_power(
         repeats=repeats,
         alpha=alpha,
         power=power,
+        discordance=discordance,
+        repeat_sd=repeat_sd,
         smallest_p=smallest_p,
         num_images=num_images,
         images_needed=max(1, math.ceil(num_images * images / left)) if left > 0 else None,
@@ -132,7 +136,8 @@ def power_line(design: Power) -> str:
     metric = design.metric.replace("_", " ").replace(" f1", " F1")
     can = (
         f"With {design.num_images:,} test images and {design.repeats} paired repeats, a difference in {metric} of "
-        f"{design.detectable:.3f} or more is found {design.power:.0%} of the time"
+        f"{design.detectable:.3f} or more is found {design.power:.0%} of the time (assuming that two arms disagree on "
+        f"{100 * design.discordance:.3g} % of the images and repeats vary by {design.repeat_sd:.3f}; for one control)"
     )
     if design.sufficient:
         return f"{can}: enough for the stated effect of {design.effect:.3f}."

@@ -5,15 +5,21 @@ The winner of val is compared with every control on the locked test, over S pair
 - helps: it beats every control: sign-flip p <= 0.05 over the repeats, and the 95 % two-way bootstrap interval (groups x
   repeats) of the difference lies above 0. This is an intersection-union test: no correction for the number of controls.
 - harms: it lies below real-only by the same two conditions.
-- cannot_tell: neither, and the design could not have seen the stated effect: (z_0.975 + z_0.8) * se of the hardest
-  comparison is above it, or S repeats cannot reach p <= 0.05 at all.
-- no_evidence: neither, and the design could have seen it.
+- no_evidence: neither, S repeats can reach p <= 0.05, and against some control that was not beaten the upper limit lies
+  below the stated effect: max(high, difference + z_0.975 * se_floor) < effect.
+- cannot_tell: neither, and no such control, or too few repeats.
 
-The hardest comparison is the one with the smallest difference among the controls that were not beaten.
+se_floor is the standard error that a true difference of the effect would bring at the least, so that arms which hardly
+ever disagree exclude nothing on a small test set. An effect e needs a share e of discordant images: for balanced
+accuracy se_floor = sqrt(e) * spread with spread = sqrt(sum_c 1 / n_c) / K, n_c the groups of class c; for accuracy
+spread = sqrt(1 / groups); macro F1 is treated as balanced accuracy. Resampling cannot see what no image showed.
+
+The hardest comparison is the one with the lowest upper limit, among the controls that were not beaten if there are any.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -31,6 +37,8 @@ from medsynth_ray.stats.paired import (
 
 ALPHA = 0.05
 POWER = 0.8
+_Z_ALPHA = NormalDist().inv_cdf(1.0 - ALPHA / 2.0)
+_Z_POWER = NormalDist().inv_cdf(POWER)
 Word = Literal["helps", "harms", "no_evidence", "cannot_tell", "no_candidate"]
 About = Literal["pool", "method"]
 
@@ -47,7 +55,8 @@ class Comparison:
     """The winner against one control on the locked test, over paired repeats.
 
     difference: winner minus control, mean over repeats; low, high: its 95 % two-way bootstrap interval; p: two-sided
-    sign-flip over `repeats`, the S differences; se: standard deviation of the bootstrap. per_class: recall.
+    sign-flip over `repeats`, the S differences; se: standard deviation of the bootstrap; spread: the smallest standard
+    error by the square root of the difference (see the top of this file). per_class: recall.
     """
 
     control: str
@@ -56,6 +65,7 @@ class Comparison:
     high: float
     p: float
     se: float
+    spread: float
     repeats: tuple[float, ...]
     per_class: tuple[ClassDifference, ...]
     num_images: int
@@ -71,12 +81,19 @@ class Comparison:
         """The winner lies below this control by both conditions of the rule."""
         return self.p <= ALPHA and self.high < 0.0
 
-    @property
-    def detectable(self) -> float:
-        """The difference that a comparison with this standard error finds in 80 % of cases."""
-        return (NormalDist().inv_cdf(1.0 - ALPHA / 2.0) + NormalDist().inv_cdf(POWER)) * self.se
+    def se_floor(self, effect: float) -> float:
+        """The standard error that a true difference of `effect` would bring at the least."""
+        return math.sqrt(effect) * self.spread
 
-    def to_json(self) -> dict[str, Any]:
+    def upper(self, effect: float) -> float:
+        """The upper limit that has to lie below `effect` to exclude it."""
+        return max(self.high, self.difference + _Z_ALPHA * self.se_floor(effect))
+
+    def detectable(self, effect: float) -> float:
+        """The difference found in 80 % of cases with the standard error measured, or that of `effect` if larger."""
+        return (_Z_ALPHA + _Z_POWER) * max(self.se, self.se_floor(effect))
+
+    def to_json(self, effect: float) -> dict[str, Any]:
         """Plain numbers."""
         return {
             **asdict(self),
@@ -84,7 +101,7 @@ class Comparison:
             "per_class": [asdict(c) for c in self.per_class],
             "against": _against(self.control),
             "beaten": self.beaten,
-            "detectable": self.detectable,
+            "detectable": self.detectable(effect),
         }
 
 
@@ -105,7 +122,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the same bytes for the same inputs; no number is rounded."""
-        return {**asdict(self), "comparisons": [c.to_json() for c in self.comparisons], "caveats": list(self.caveats)}
+        comparisons = [c.to_json(self.effect) for c in self.comparisons]
+        return {**asdict(self), "comparisons": comparisons, "caveats": list(self.caveats)}
 
 
 def compare(
@@ -156,6 +174,7 @@ def compare(
         high=found.high,
         p=sign_flip_p(np.array(found.repeats), seed=seed),
         se=found.se,
+        spread=_spread(np.asarray(labels), np.asarray(groups), metric),
         repeats=found.repeats,
         per_class=found.per_class,
         num_images=len(labels),
@@ -190,11 +209,11 @@ def decide(
     if len({len(c.repeats) for c in comparisons.values()}) > 1:
         raise ValueError(f"repeats differ: { ({k: len(c.repeats) for k, c in comparisons.items()}) }")
     ordered = tuple(comparisons.values())
-    hardest = min(ordered, key=lambda c: (c.beaten, c.difference))
+    hardest = min(ordered, key=lambda c: (c.beaten, c.upper(effect)))
     word = _word(ordered, comparisons["real_only"], hardest, effect)
     return Verdict(
         word=word,
-        sentence=_sentence(word, ordered, comparisons["real_only"], hardest, effect, winner, about, metric),
+        sentence=f"{_answer(word, ordered, effect, winner, metric)}; {_scope(hardest, about)}.",
         winner=winner,
         about=about,
         metric=metric,
@@ -202,7 +221,7 @@ def decide(
         comparisons=ordered,
         caveats=tuple(caveats),
         hardest=hardest.control,
-        detectable=hardest.detectable,
+        detectable=hardest.detectable(effect),
     )
 
 
@@ -224,55 +243,72 @@ def _word(comparisons: tuple[Comparison, ...], real_only: Comparison, hardest: C
         return "helps"
     if real_only.worse:
         return "harms"
-    if hardest.detectable > effect or not _reachable(hardest):
-        return "cannot_tell"
-    return "no_evidence"
+    return "no_evidence" if hardest.upper(effect) < effect and _reachable(hardest) else "cannot_tell"
+
+
+def _spread(labels: np.ndarray, groups: np.ndarray, metric: MetricName) -> float:
+    """`Comparison.spread` of a test set."""
+    if metric == "accuracy":
+        return 1.0 / math.sqrt(len(np.unique(groups)))
+    counts = [len(np.unique(groups[labels == label])) for label in np.unique(labels)]
+    return math.sqrt(sum(1.0 / n for n in counts)) / len(counts)
 
 
 def _reachable(comparison: Comparison) -> bool:
     return smallest_sign_flip_p(len(comparison.repeats)) <= ALPHA
 
 
-def _sentence(
-    word: Word,
-    comparisons: tuple[Comparison, ...],
-    real_only: Comparison,
-    hardest: Comparison,
-    effect: float,
-    winner: str,
-    about: About,
-    metric: MetricName,
-) -> str:
+def _answer(word: Word, comparisons: tuple[Comparison, ...], effect: float, winner: str, metric: MetricName) -> str:
     name = metric_words(metric)
     if word == "helps":
-        what = f"Adding {winner} helps: {name} {_join([_versus(c) for c in comparisons])}"
-    elif word == "harms":
-        what = f"Adding {winner} harms: {name} {_versus(real_only)}"
-    elif word == "no_evidence":
-        what = (
-            f"No evidence that adding {winner} helps: {name} {_versus(hardest)} (p = {hardest.p:.3f}), although "
-            f"a true difference of {effect:.3f} would very likely have been seen (detectable: {hardest.detectable:.3f})"
-        )
+        return f"Adding {winner} helps: {name} {_join([_versus(c) for c in comparisons])}"
+    if word == "harms":
+        return f"Adding {winner} harms: {name} {_join([_versus(c) for c in comparisons if c.control == 'real_only'])}"
+    open_ones = [c for c in comparisons if not c.beaten]
+    if word == "no_evidence":
+        lead, why = "No evidence that", _excluded(open_ones, effect)
     else:
-        what = f"Cannot tell whether adding {winner} helps: {name} {_versus(hardest)}; {_blind(hardest, effect)}"
-    return f"{what}; {_scope(real_only, about)}."
+        lead, why = "Cannot tell whether", _not_excluded(open_ones, effect)
+    return f"{lead} adding {winner} helps: {name} {_all_versus(comparisons)}; {why}"
 
 
-def _blind(hardest: Comparison, effect: float) -> str:
-    """Why the design could not have seen the effect."""
-    reasons = []
-    if hardest.detectable > effect:
-        seen = f"{hardest.detectable:.3f}"
-        reasons.append(f"this test set shows only differences from about {seen} on, not the stated {effect:.3f}")
-    if not _reachable(hardest):
-        num = len(hardest.repeats)
+def _all_versus(comparisons: tuple[Comparison, ...]) -> str:
+    """Every control: those that are beaten, but those that are not."""
+    beaten = [_versus(c) for c in comparisons if c.beaten]
+    rest = _join([_versus(c) for c in comparisons if not c.beaten])
+    if not beaten:
+        return rest
+    which = {1: "which", 2: "both of which"}.get(len(beaten), "all of which")
+    return f"{_join(beaten)}, {which} it beats, but {rest}"
+
+
+def _excluded(open_ones: list[Comparison], effect: float) -> str:
+    found = [c for c in open_ones if c.upper(effect) < effect]
+    against = "" if len(found) == len(open_ones) else f" against {_join([_against(c.control) for c in found])}"
+    return f"a difference of {effect:.3f} or more{against} is excluded"
+
+
+def _not_excluded(open_ones: list[Comparison], effect: float) -> str:
+    """What keeps the effect possible: the interval, the size of the test set, or the number of repeats."""
+    reasons, num = [], len(open_ones[0].repeats)
+    if all(c.high >= effect for c in open_ones):
+        reasons.append(f"a difference of {effect:.3f} or more is not excluded")
+    elif all(c.upper(effect) >= effect for c in open_ones):
+        floor = min(c.se_floor(effect) for c in open_ones)
+        reasons.append(
+            f"on so few images a difference of {effect:.3f} is not excluded "
+            f"(it would bring a standard error of at least {floor:.3f})"
+        )
+    if not _reachable(open_ones[0]):
         reasons.append(f"{num} paired repeats cannot reach p <= {ALPHA:g} (at best {smallest_sign_flip_p(num):.3g})")
     return " and ".join(reasons)
 
 
 def _versus(comparison: Comparison) -> str:
     c = comparison
-    return f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}] against {_against(c.control)}"
+    # An interval on one side of 0 looks decided; where p is what decides, it is told.
+    p = f" (p = {c.p:.3f})" if c.p > ALPHA and (c.low > 0.0 or c.high < 0.0) else ""
+    return f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}] against {_against(c.control)}{p}"
 
 
 def _against(control: str) -> str:

@@ -120,7 +120,7 @@ class Mirror:
 
 def serve(uri: str, port: int) -> int:
     """Serve MLflow's UI for a database on localhost until it is interrupted; return the exit status."""
-    process = subprocess.Popen(ui_command(uri, port), env={**os.environ, **QUIET})
+    process = subprocess.Popen(ui_command(uri, port), env={**os.environ, **QUIET}, stdout=sys.stderr)
     try:
         return process.wait()
     except KeyboardInterrupt:

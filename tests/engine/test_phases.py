@@ -46,7 +46,7 @@ def test_confirm_compares_the_winner_with_the_three_controls(plain: SweepResult)
     assert plain.verdict is not None
     assert [row["arm"] for row in plain.plan.confirm][1:] == ["real_only", "real_classic", "real_oversampled"]
     assert {c["control"] for c in plain.verdict["comparisons"]} == {"real_only", "real_classic", "real_oversampled"}
-    assert plain.verdict["word"] == "no_evidence"
+    assert plain.verdict["word"] == "cannot_tell"
     assert all(c["difference"] == 0.0 for c in plain.verdict["comparisons"])  # majority sees no image
 
 
@@ -122,7 +122,7 @@ def test_a_pool_grows_when_gates_drop_images(tmp_path: Path) -> None:
     )
     result = run(dropping)
     (pool,) = [p["result"] for p in result.plan.pools if p["label"] == "copy_real"]
-    takes = result.plan._takes("add", 0.25)
+    takes = result.plan.takes("add", 0.25)
     assert (np.array(pool["kept"]) >= takes).all()
 
 
@@ -212,7 +212,7 @@ def test_parts_are_fitted_apart_and_joined(tmp_path: Path) -> None:
     (row,) = [p for p in result.plan.pools if p["label"] == "gaussian"]
     pool = result.pool("gaussian")
     assert len(pool.fitted_on) == 3
-    assert (pool.images.counts() >= result.plan._takes("add", 0.5)).all()
+    assert (pool.images.counts() >= result.plan.takes("add", 0.5)).all()
     assert row["result"]["passed"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import ImageFolder
 from typer.testing import CliRunner, Result
 
 from medsynth_ray import __version__
@@ -73,7 +74,7 @@ def test_init_writes_a_sweep_file_that_audit_and_plan_accept(images: Path, tmp_p
     assert said(audited)["usable"] is True
     planned = said(call("plan", path, "-s", store, "--json"))
     assert planned["trials"]["confirm"] == 32
-    assert planned["sufficient"] is False
+    assert planned["sufficient"] is True
     assert sum(map(sum, planned["counts"].values())) == 80
 
 
@@ -127,7 +128,6 @@ def test_run_refuses_a_hopeless_design(finished: tuple[Path, Path]) -> None:
 
 def test_run_asks_and_no_is_no(finished: tuple[Path, Path]) -> None:
     result = CliRunner().invoke(app, ["run", str(finished[0]), "-s", f"store={finished[1] / 'other'}"], input="n\n")
-    assert "Proceed? [y/N]" in result.stderr
     assert result.exit_code == 0
     assert not list((finished[1] / "other").glob("trial/*"))
 
@@ -135,7 +135,7 @@ def test_run_asks_and_no_is_no(finished: tuple[Path, Path]) -> None:
 def test_run_of_a_finished_sweep_reads_and_says_the_verdict(finished: tuple[Path, Path]) -> None:
     result = call("run", finished[0], "--yes", "--json")
     assert result.exit_code == 0
-    assert said(result)["verdict"]["word"] == "no_evidence"
+    assert said(result)["verdict"]["word"] == "cannot_tell"
 
 
 def test_status_of_a_finished_sweep(finished: tuple[Path, Path]) -> None:
@@ -156,17 +156,24 @@ def test_export_writes_an_image_folder_with_metadata_and_the_generator(
     from medsynth_ray.generators.gaussian import Gaussian
 
     made = said(call("export", finished[0], "gaussian+add@0.5", tmp_path / "out", "--json"))
-    with (tmp_path / "out" / "metadata.csv").open() as file:
+    images = tmp_path / "out" / "images"
+    with (images / "metadata.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == made["images"] == len(list((tmp_path / "out").glob("*/*.png")))
+    folder = ImageFolder(str(images))
+    assert folder.classes == ["drusen", "haemorrhages", "healthy"]
+    assert len(rows) == made["images"] == len(folder)
+    assert {row["generator"] for row in rows} == {"gaussian"}
     assert set(rows[0]) >= {"file_name", "label", "synthetic", "generator", "seed", "source", "nearest_real_distance"}
     assert all(row["synthetic"] == "1" and float(row["nearest_real_distance"]) > 0 for row in rows)
-    assert (tmp_path / "out" / rows[0]["file_name"]).exists()
+    assert (images / rows[0]["file_name"]).exists()
     assert Gaussian.load(tmp_path / "out" / "generator" / "part-0").config.num_components == 32
 
 
-def test_export_of_an_unknown_arm_names_those_there_are(finished: tuple[Path, Path], tmp_path: Path) -> None:
-    result = call("export", finished[0], "nosuch", tmp_path / "out", "--json")
+@pytest.mark.parametrize("arm", ["nosuch", "real_oversampled", "real_oversampled+add@0.5", "real_only"])
+def test_export_gives_out_no_control_and_names_what_there_is(
+    finished: tuple[Path, Path], tmp_path: Path, arm: str
+) -> None:
+    result = call("export", finished[0], arm, tmp_path / "out", "--json")
     assert result.exit_code == 2
     assert "gaussian+add@0.25" in said(result)["message"]
 

@@ -65,10 +65,18 @@ def test_the_floor_is_what_real_against_real_gives() -> None:
     assert shifted.value > shifted.details["floor_max"] + 30
 
 
-def test_no_floor_where_the_reference_cannot_be_halved() -> None:
-    assert (
-        Frechet(Frechet.Config()).measure(correlated(60, 8, 1), correlated(40, 8, 2), space="toy", seed=0).details == {}
-    )
+@pytest.mark.parametrize(("num_real", "num_drawn", "n"), [(60, 40, 30), (60, 60, 30), (61, 25, 25), (21, 100, 10)])
+def test_by_default_n_leaves_room_for_a_floor(num_real: int, num_drawn: int, n: int) -> None:
+    real, drawn = correlated(num_real, 8, 1), correlated(num_drawn, 8, 2)
+    found = Frechet(Frechet.Config()).measure(real, drawn, space="toy", seed=0)
+    assert found.name == f"frechet_toy_n{n}"
+    assert 0.0 < found.details["floor"] <= found.details["floor_max"]
+
+
+def test_no_floor_where_a_stated_n_is_more_than_half_of_the_reference() -> None:
+    real, drawn = correlated(60, 8, 1), correlated(40, 8, 2)
+    found = Frechet(Frechet.Config(num_images=31)).measure(real, drawn, space="toy", seed=0)
+    assert (found.name, found.details) == ("frechet_toy_n31", {})
 
 
 def test_the_seed_picks_the_subset() -> None:

@@ -208,6 +208,33 @@ def test_privacy_that_nobody_judged_is_said(make_view):
     assert "Privacy was not judged for gaussian." in render(view)
 
 
+@pytest.mark.parametrize(
+    ("label", "judged", "told"), [("copies", True, False), ("near_copy", False, True), ("near_copy", True, False)]
+)
+def test_the_row_says_whether_near_copy_judged_whatever_the_label(make_view, label, judged, told):
+    view = make_view()
+    row = view.generators[0]
+    row["gates"] = {label: row["gates"]["near_copy"]}
+    row["near_copy_judged"] = judged
+    privacy = render(view).partition('<section id="privacy">')[2].partition("</section>")[0]
+    assert ("Privacy was not judged for gaussian." in privacy) is told
+    assert (f'<th scope="row">gaussian</th><td>{label}</td>' in privacy) is not told
+
+
+def test_the_privacy_of_the_winner_stands_under_the_answer(make_view):
+    view = make_view()
+    view.verdict["privacy"] = "Privacy: 2 of 500 images were <dropped>."
+    answer = render(view).partition("</h1>")[2].lstrip()
+    assert answer.startswith('<p id="privacy-answer">Privacy: 2 of 500 images were &lt;dropped&gt;.</p>')
+    assert "privacy-answer" not in render(make_view())
+
+
+def test_what_p_and_intervals_of_kid_stand_for_is_told(text):
+    assert "p over training runs (same test images)</th>" in text
+    assert "whose repeats barely differ it is small by construction, and the interval decides." in text
+    assert "Intervals of KID treat rows as independent images" in text
+
+
 def test_a_number_that_was_refused_says_why(make_view):
     view = make_view()
     view.generators[0]["measured"][0] |= {"value": None, "low": None, "high": None, "reason": "needs 20 images, got 7"}
@@ -248,5 +275,7 @@ def test_png_is_made_smaller_never_larger(shape, size):
 
 
 def test_several_looks_at_the_locked_test_are_told(make_view):
-    assert "The locked test was opened 3 times." in render(make_view(looks=3))
-    assert "The locked test was opened" not in render(make_view(looks=1))
+    several, one = render(make_view(looks=3)), render(make_view(looks=1))
+    assert "The locked test of these images was opened by 3 sweeps." in several
+    assert Page(several).cells["", "", "looks"] == "3"
+    assert "The locked test of these images was opened by" not in one

@@ -77,6 +77,13 @@ def test_weights_or_random_must_be_said() -> None:
         InceptionV3.Config()
 
 
+@pytest.mark.parametrize(
+    ("settings", "label"), [({"weights": "w.pt"}, "inception_v3"), ({"random_init": True}, "inception_v3_random")]
+)
+def test_label_says_whether_it_is_random(settings: dict[str, Any], label: str) -> None:
+    assert InceptionV3.Config(**settings).label == label
+
+
 def test_random_features_do_not_collapse() -> None:
     features = InceptionV3.Config.tiny().build().embed(IMAGES, runtime=LocalRuntime())
     assert features.shape == (3, 2048)

@@ -87,6 +87,15 @@ def test_weights_are_declared() -> None:
     assert config(random_init=True).needs() == ()
 
 
+@pytest.mark.parametrize(
+    ("settings", "label"),
+    [({"weights": "w.pth"}, "timm_test_resnet"), ({"random_init": True}, "timm_test_resnet_random")],
+)
+def test_label_says_which_network(settings: dict[str, Any], label: str) -> None:
+    assert config(**settings).label == label
+    assert "label" not in config(**settings).identity()
+
+
 def test_a_vit_is_made_for_the_resolution() -> None:
     features = config(model="test_vit", random_init=True).build().embed(IMAGES, runtime=LocalRuntime())
     assert features.shape == (3, 64)

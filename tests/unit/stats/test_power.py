@@ -81,7 +81,11 @@ def test_the_line_says_what_is_missing(counts, repeats, repeat_sd, parts):
 def test_to_json_is_plain():
     plain = plan_power(np.array([60, 60]), repeats=8, effect=0.03, **NOISE).to_json()
     assert {type(v) for v in plain.values()} <= {str, int, float, bool, type(None)}
-    assert plain["line"].startswith("With 120 test images")
+    assert (plain["discordance"], plain["repeat_sd"]) == (0.12, 0.01)
+    assert plain["line"].startswith(
+        "With 120 test images and 8 paired repeats, a difference in balanced accuracy of 0.090 or more is found 80% of "
+        "the time (assuming that two arms disagree on 12 % of the images and repeats vary by 0.010; for one control): "
+    )
 
 
 @pytest.mark.parametrize(("counts", "groups"), [([0, 0], None), ([10, 10], [5]), ([], None)])

@@ -13,14 +13,17 @@ WHAT = {"effect": 0.03, "winner": "gaussian (add, ratio 0.50)", "about": "pool",
 CONTROLS = ("real_only", "real_classic", "real_oversampled")
 
 
-def comparison(control="real_only", difference=0.04, half=0.02, p=2 / 256, repeats=8, se=None) -> Comparison:
+def comparison(
+    control="real_only", difference=0.04, half=0.02, p=2 / 256, repeats=8, se=None, low=None, high=None, spread=0.04
+) -> Comparison:
     return Comparison(
         control=control,
         difference=difference,
-        low=difference - half,
-        high=difference + half,
+        low=difference - half if low is None else low,
+        high=difference + half if high is None else high,
         p=p,
         se=half / 1.96 if se is None else se,
+        spread=spread,
         repeats=(difference,) * repeats,
         per_class=(),
         num_images=1430,
@@ -56,7 +59,9 @@ def test_one_control_that_is_not_beaten_is_enough_to_not_help(control, failure):
     [
         ({"difference": -0.04}, "harms"),
         ({"difference": -0.04, "p": 0.06}, "no_evidence"),
-        ({"difference": -0.04, "half": 0.05}, "cannot_tell"),
+        ({"difference": -0.04, "half": 0.05}, "no_evidence"),
+        ({"difference": -0.04, "half": 0.08}, "cannot_tell"),
+        ({"difference": -0.04, "p": 0.0625, "repeats": 5}, "cannot_tell"),
         ({"difference": 0.002, "half": 0.01, "p": 0.4}, "no_evidence"),
         ({"difference": 0.002, "half": 0.06, "p": 0.4}, "cannot_tell"),
         ({"difference": 0.04, "half": 0.01, "repeats": 5, "p": 0.0625}, "cannot_tell"),
@@ -66,6 +71,51 @@ def test_one_control_that_is_not_beaten_is_enough_to_not_help(control, failure):
 )
 def test_the_rule(given, word):
     assert decided(comparison(**given)).word == word
+
+
+# 1.96 * se_floor of 2 classes with 12, 50, 60, 100 and 400 groups each: 0.069, 0.034, 0.031, 0.024 and 0.012.
+COLLAPSED = {"difference": 0.0, "half": 0.0, "p": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("groups_per_class", "given", "word"),
+    [
+        (12, COLLAPSED, "cannot_tell"),
+        (60, COLLAPSED, "cannot_tell"),
+        (400, COLLAPSED, "no_evidence"),
+        (100, {"difference": 0.001, "half": 0.002, "p": 0.5}, "no_evidence"),
+        (50, {"difference": 0.001, "half": 0.002, "p": 0.5}, "cannot_tell"),
+        (400, {"difference": 0.02, "low": -0.001, "high": 0.041, "p": 0.06}, "cannot_tell"),
+        (400, {"difference": 0.0, "half": 0.7 * 0.03, "p": 0.5}, "no_evidence"),
+    ],
+)
+def test_a_result_excludes_the_effect_or_not(groups_per_class, given, word):
+    spread = np.sqrt(2 / groups_per_class) / 2
+    assert decided(comparison(**given, spread=spread)).word == word
+
+
+def test_a_control_that_is_clearly_better_excludes_a_gain():
+    above_real_only = comparison("real_only", 0.002, 0.04, 0.6)
+    verdict = decided(above_real_only, comparison("real_classic", -0.05, low=-0.08, high=-0.02))
+    assert (verdict.word, verdict.hardest) == ("no_evidence", "real_classic")
+    assert "; a difference of 0.030 or more against real with classic augmentation is excluded; " in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("metric", "spread"),
+    [
+        ("balanced_accuracy", np.sqrt(1 / 20 + 1 / 5) / 2),
+        ("macro_f1", np.sqrt(1 / 20 + 1 / 5) / 2),
+        ("accuracy", np.sqrt(1 / 25)),
+    ],
+)
+def test_spread_counts_groups_of_the_classes_that_are_present(metric, spread):
+    labels, groups = np.repeat([0, 2], [40, 10]), (np.arange(50) // 2).astype(str)
+    probs = np.tile(np.eye(3)[labels], (8, 1, 1))
+    found = compare(probs, probs, labels, groups, control="real_only", metric=metric, seed=0, num_resamples=100)
+    assert found.spread == pytest.approx(spread)
+    assert (found.se, found.se_floor(0.03)) == (0.0, pytest.approx(np.sqrt(0.03) * spread))
+    assert found.detectable(0.03) == pytest.approx(2.801585 * np.sqrt(0.03) * spread)
 
 
 def test_harm_is_judged_against_real_only():
@@ -81,18 +131,45 @@ def test_the_sentences_of_the_other_words():
     )
     assert decided(comparison(difference=0.002, half=0.01, p=0.4)).sentence == (
         "No evidence that adding gaussian (add, ratio 0.50) helps: balanced accuracy +0.002 [-0.008, +0.012] against "
-        "real only (p = 0.400), although a true difference of 0.030 would very likely have been seen "
-        "(detectable: 0.014); " + about
+        "real only; a difference of 0.030 or more is excluded; " + about
     )
     assert decided(comparison(difference=0.002, half=0.06, p=0.4)).sentence == (
         "Cannot tell whether adding gaussian (add, ratio 0.50) helps: balanced accuracy +0.002 [-0.058, +0.062] "
-        "against real only; this test set shows only differences from about 0.086 on, not the stated 0.030; " + about
+        "against real only; a difference of 0.030 or more is not excluded; " + about
     )
+    assert decided(comparison(**COLLAPSED, spread=0.2)).sentence == (
+        "Cannot tell whether adding gaussian (add, ratio 0.50) helps: balanced accuracy +0.000 [+0.000, +0.000] "
+        "against real only; on so few images a difference of 0.030 is not excluded (it would bring a standard error "
+        "of at least 0.035); " + about
+    )
+
+
+def test_beaten_controls_are_named_beside_those_that_are_not():
+    beaten = comparison("real_only", 0.045, 0.025)
+    verdict = decided(beaten, comparison("real_classic", 0.004, 0.014, 0.5))
+    assert verdict.sentence.startswith(
+        "No evidence that adding gaussian (add, ratio 0.50) helps: balanced accuracy +0.045 [+0.020, +0.070] against "
+        "real only, which it beats, but +0.004 [-0.010, +0.018] against real with classic augmentation; "
+        "a difference of 0.030 or more is excluded; these images"
+    )
+    both = decided(beaten, comparison("real_oversampled"), comparison("real_classic", 0.02, 0.03, 0.2)).sentence
+    assert both.startswith(
+        "Cannot tell whether adding gaussian (add, ratio 0.50) helps: balanced accuracy +0.045 [+0.020, +0.070] "
+        "against real only and +0.040 [+0.020, +0.060] against real oversampled to the same number of steps, both of "
+        "which it beats, but +0.020 [-0.010, +0.050] against real with classic augmentation; a difference of"
+    )
+
+
+def test_p_is_told_where_it_is_what_keeps_a_control_from_being_beaten():
+    sentence = decided(comparison(p=0.0625)).sentence
+    assert "+0.040 [+0.020, +0.060] against real only (p = 0.062); a difference of 0.030 or more is not" in sentence
 
 
 def test_too_few_repeats_are_named_in_the_sentence():
     sentence = decided(comparison(difference=0.04, half=0.01, repeats=5, p=0.0625), about="method").sentence
-    assert "; 5 paired repeats cannot reach p <= 0.05 (at best 0.0625); this generator (confirm.about: m" in sentence
+    assert " and 5 paired repeats cannot reach p <= 0.05 (at best 0.0625); this generator (confirm.about: m" in sentence
+    below = decided(comparison(difference=0.0, half=0.01, repeats=5, p=0.4)).sentence
+    assert "against real only; 5 paired repeats cannot reach p <= 0.05 (at best 0.0625); these images" in below
 
 
 def test_no_candidate():
@@ -151,6 +228,8 @@ def test_json_is_plain_finite_and_the_same_again():
     first = verdict.to_json()["comparisons"][0]
     assert first["difference"] == pytest.approx(np.mean(first["repeats"]))
     assert (first["num_images"], first["num_groups"], len(first["per_class"])) == (240, 120, 3)
+    assert first["spread"] == pytest.approx(np.sqrt(3 / 80) / 3)
+    assert first["detectable"] >= 2.8 * np.sqrt(0.03) * first["spread"]
 
 
 @pytest.mark.parametrize(

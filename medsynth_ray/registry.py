@@ -6,6 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -146,5 +147,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+@lru_cache
 def _plugins(role: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"medsynth_ray.{role}")}

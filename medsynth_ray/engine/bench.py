@@ -7,6 +7,7 @@ import io
 import os
 import platform
 import socket
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 import fsspec
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from medsynth_ray import registry
 from medsynth_ray.config import SweepConfig
@@ -120,7 +121,7 @@ class Bench:
         if self.stopped():
             raise Stopped("the sweep asked its work to stop")
         started, clock, cpu = time.time(), time.monotonic(), time.process_time()
-        with threadpool_limits(self.threads):
+        with _thread_pools("torch" in sys.modules).limit(limits=self.threads):
             result = work(folder)
         return result, {
             "started": round(started, 3), "seconds": round(time.monotonic() - clock, 3),
@@ -358,6 +359,12 @@ class Checkpoints:
 
     def _unit(self, number: int) -> Unit:
         return Unit("checkpoint", {"fit": self._fit_key, "number": number})
+
+
+@lru_cache(maxsize=2)
+def _thread_pools(with_torch: bool) -> ThreadpoolController:
+    """The thread pools of the libraries that are loaded; looked for again once torch is there."""
+    return ThreadpoolController()
 
 
 @lru_cache(maxsize=1)

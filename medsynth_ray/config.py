@@ -274,6 +274,13 @@ class SweepConfig(_Section):
         own = self.generators[label].gates
         return self.gates if own is None else own
 
+    @model_validator(mode="after")
+    def _labels_are_free(self) -> SweepConfig:
+        taken = {"real_only", *ControlsConfig.model_fields} & set(self.generators)
+        if taken:
+            raise ValueError(f"generators: {sorted(taken)[0]!r} is the name of a control; label it otherwise")
+        return self
+
     def check_components(self) -> None:
         """Build every component's settings once, so that a wrong one is found before anything starts.
 
@@ -318,3 +325,7 @@ def _check_search(label: str, arm: GeneratorArm, config: GeneratorConfig) -> Non
         raise ConfigError(f"generators.{label}.search.space: no field {unknown[0]!r} in {arm.use} (fields: {allowed})")
     if not space:
         raise ConfigError(f"generators.{label}.search: {arm.use} has no search space; give one in search.space")
+    for name, values in space.items():
+        for value in values.grid(2):
+            spec = Spec(use=arm.use, config={**arm.config, name: value})
+            registry.configure("generators", spec, where=f"generators.{label}.search.space")

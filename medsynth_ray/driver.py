@@ -310,6 +310,8 @@ class Sweep:
             return
         if ended.user_error is not None:
             raise ended.user_error
+        if schedule.done and not ended.failures:
+            return
         if ended.interrupted:
             raise KeyboardInterrupt
         if ended.refused:
@@ -351,6 +353,11 @@ class Sweep:
         data = self.data()
         plan = self._plan(data, writable=False)
         schedule = Schedule(plan.steps(), self._lookup)
+        run = self.store.read_json(f"{self.folder}/run.json") or {}
+        failed = {failure["key"] for failure in run.get("failures", [])}
+        while (job := schedule.next()) is not None:
+            if job.unit.key in failed:
+                schedule.finish(job, None)
         return self._result(data, plan, schedule)
 
     def _result(self, data: Dataset, plan: Plan, schedule: Schedule) -> SweepResult:

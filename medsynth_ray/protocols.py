@@ -116,13 +116,18 @@ class ComponentConfig(BaseModel):
         return ()
 
     def identity(self) -> dict[str, Any]:
-        """What of these settings decides the output: all fields but those marked `json_schema_extra={"key": False}`."""
+        """What of these settings decides the output.
+
+        Left out are locations (fields marked `json_schema_extra={"key": False}`) and other components (Spec fields):
+        what is there enters the key by content, through `needs()`.
+        """
         fields = type(self).model_fields
-        skip = {
+        located = {
             n
             for n, f in fields.items()
-            if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("key") is False
+            if isinstance(f.json_schema_extra, dict) and not f.json_schema_extra.get("key", True)
         }
+        skip = located | {n for n in fields if isinstance(getattr(self, n), Spec)}
         return self.model_dump(mode="json", exclude=skip)
 
 

@@ -134,9 +134,10 @@ class SweepResult:
             return no_candidate(
                 self._why_none(), effect=settings.effect, about=about, metric=settings.metric, caveats=caveats
             )
-        if refit := self.plan.confirm[0]["skipped"]:
+        if refits := [f"{row['arm']}: {row['skipped']}" for row in self.plan.confirm if row["skipped"]]:
+            refit = "; ".join(refits)
             none = no_candidate(refit, effect=settings.effect, about=about, metric=settings.metric, caveats=caveats)
-            what = f"No candidate: fitted anew, {winner['label']} gave pools that cannot be used ({refit})."
+            what = f"No candidate: some pools that were made anew for a repeat cannot be used ({refit})."
             return replace(none, sentence=what)
         test = self.data.part("test")
         rows = {row["arm"]: row for row in self.plan.confirm}
@@ -174,7 +175,10 @@ class SweepResult:
     def _why_none(self) -> str:
         rows = [row for row in self.generators() if row["role"] == "candidate"]
         said = "; ".join(f"{row['label']}: {row['reason']}" for row in rows if row["status"] != "ok")
-        return f"no pool came to the mix ({said})" if said else "no arm could be scored on val"
+        if said:
+            return f"no pool came to the mix ({said})"
+        skipped = sorted({row["skipped"] for row in self.plan.mix if row["skipped"]})
+        return f"no arm could be scored on val ({'; '.join(skipped)})" if skipped else "no arm takes a synthetic image"
 
     def _caveats(self) -> list[str]:
         winner, found = self.plan.winner, []
@@ -323,6 +327,8 @@ class SweepResult:
         if last is None:
             return _generator_row(row, {}, "failed", "its trials failed", 0.0)
         result = last["result"]
+        if result["passed"] and result["quality"] is not None:
+            return _generator_row(row, result, "ok", "no arm takes a synthetic image", self._cost(result["units"]))
         status = "rejected" if not result["passed"] else "failed"
         reason = result["reason"] or "no quality number: " + "; ".join(m.get("reason", "") for m in result["measured"])
         return _generator_row(row, result, status, reason, self._cost(result["units"]))

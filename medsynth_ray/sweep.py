@@ -118,7 +118,10 @@ class Plan:
         return [i for i, (key, _) in zip(alive, ranked, strict=True) if key in best]
 
     def _pool(self, label: str, arm: Arm, role: str) -> Steps:
-        (result,) = yield [self.jobs.pool(label, arm, self._demand())]
+        demand = self._demand()
+        if not any(demand):
+            return  # no arm takes a synthetic image
+        (result,) = yield [self.jobs.pool(label, arm, demand)]
         name = label if self.config.fit.keep == 1 or role == "control" else f"{label}.{arm['id']}"
         self.pools.append({"label": label, "name": name, "role": role, "arm": arm, "result": result})
 
@@ -158,6 +161,8 @@ class Plan:
     def _arm(self, pool: Row, mixer: str, ratio: float | None) -> Steps:
         name = arm_name(pool["name"], mixer, ratio)
         lacking = self._lacking(pool, mixer, ratio)
+        if not self.takes(mixer, ratio).any():
+            lacking = "takes no synthetic image of any class"
         if lacking:
             self.mix.append(_arm_row(name, pool["role"], pool, mixer, ratio, None, skipped=lacking))
             return
@@ -220,7 +225,8 @@ class Plan:
         if row is not None and pool is None:
             return None
         if row is not None and self.config.confirm.about == "method":
-            (drawn,) = yield [self.jobs.pool(row["label"], row["settings"], self._demand(), fit_seed=repeat + 1)]
+            demand = [int(n) for n in self.takes(row["mixer"], row["ratio"])]
+            (drawn,) = yield [self.jobs.pool(row["label"], row["settings"], demand, fit_seed=repeat + 1)]
             if drawn is None:
                 return None
             lacking = drawn["reason"] or self._lacking({"result": drawn}, row["mixer"], row["ratio"])

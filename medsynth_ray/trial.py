@@ -47,13 +47,13 @@ def fit(bench: Bench, *, arm: dict[str, Any], fit_seed: int, share: float) -> Re
         pools.save_previews(pool, folder)
         flagged = pools.save_flagged(pool, judged, folder)
         measured = pools.measure(bench, quality.metric, quality.space, pool.images)
-        quality_number = measured["value"] if judged.passed else None
+        quality_number = _smaller_is_better(bench, measured["value"]) if judged.passed else None
         return {**judged.summary, "measured": [measured], "quality": quality_number, "flagged_ids": flagged}
 
     inputs = {
         "fits": [f["key"] for f in fits], "gates": pools.gate_identities(bench, source), "draw": draw.tolist(),
         "metric": bench.identity("metrics", quality.metric), "space": bench.identity("spaces", quality.space),
-        "val": bench.splits["val"].fingerprint, "seed": bench.config.seed,
+        "val": bench.splits["val"].fingerprint, "test": bench.splits["test"].fingerprint, "seed": bench.config.seed,
     }  # fmt: skip
     record = bench.unit("quality", inputs, work)
     return {**record["result"], "unit": record["key"], "units": _names([*fits, record])}
@@ -94,7 +94,7 @@ def score(
     return {
         "repeats": {str(r): record["result"]["scores"] for r, record in zip(repeats, records, strict=True)},
         "scores": {str(r): record["key"] for r, record in zip(repeats, records, strict=True)},
-        "num_train": len(train), "num_synthetic": pools.count_synthetic(train), "units": _names(records),
+        "num_train": len(train), "num_synthetic": pools.count_synthetic(bench, train), "units": _names(records),
     }  # fmt: skip
 
 
@@ -117,6 +117,12 @@ def _score_once(bench: Bench, train: ImageSet, spec: Spec, on: str, repeat: int)
         "val": bench.splits["val"].fingerprint, "train_seed": seed,
     }  # fmt: skip
     return bench.unit("score", inputs, work)
+
+
+def _smaller_is_better(bench: Bench, value: float | None) -> float | None:
+    """The number by which fits are ranked."""
+    metric = type(bench.configure("metrics", bench.config.fit.quality.metric)).component
+    return value if value is None or metric.lower_is_better else -value  # type: ignore[attr-defined]
 
 
 def _names(records: list[Record]) -> list[str]:

@@ -40,7 +40,7 @@ tracking: {enabled: false}
 
 @dataclass
 class Runner:
-    """Runs the command line on a sweep file in a store of its own."""
+    """Runs the command line on a sweep file, in a folder with a store of its own (named by a relative path)."""
 
     folder: Path
 
@@ -49,13 +49,14 @@ class Runner:
         path = self.folder / "mini.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        settings = [word for pair in (f"store={self.folder / 'store'}", *extra) for word in ("-s", pair)]
+        settings = [word for pair in ("store=store", *extra) for word in ("-s", pair)]
         return [sys.executable, "-m", "medsynth_ray", verb, str(path), "--json", *settings]
 
     def start(self, *extra: str, text: str = MINI) -> subprocess.Popen[str]:
         """Start a run."""
         return subprocess.Popen(
             [*self.command("run", *extra, text=text), "--yes"],
+            cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -68,7 +69,9 @@ class Runner:
 
     def call(self, command: list[str], *, code: int = 0) -> dict[str, Any]:
         """Run a command and return what it printed."""
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=600)
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, env=environment(), check=False, timeout=600
+        )
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stderr[-3000:]}"
         printed: dict[str, Any] = json.loads(done.stdout)
         return printed

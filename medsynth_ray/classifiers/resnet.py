@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import timm
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from timm.models import PretrainedCfg, load_state_dict
 from torch import nn
 
@@ -25,7 +25,7 @@ class Resnet(NetworkClassifier):
 
         model: str = "resnet18"
         """Name in timm; other families than ResNet work as well."""
-        weights: str | None = None
+        weights: str | None = Field(default=None, json_schema_extra={"key": False})
         """Local checkpoint of this model (safetensors, or a file that torch loads with weights_only). None: scratch."""
         stem: Literal["imagenet", "small"] = "imagenet"
         """small: a 3 x 3 first convolution and no max pool; ResNets from scratch only. Fewer epochs, each more than

@@ -42,6 +42,9 @@ from medsynth_ray.protocols import (
 from medsynth_ray.seeds import derive
 
 _VERSIONED = ("medsynth-ray", "torch", "timm", "numpy", "scipy", "scikit-learn", "pillow", "ray", "optuna")
+_POOLS_KNOWN = 3
+ENGINE_VERSION = 1
+"""Moves when what trial.py, pools.py or stats/scores.py compute moves: it is in the key of every unit."""
 Work = Callable[[Path], dict[str, Any]]
 
 
@@ -99,6 +102,7 @@ class Bench:
         self._known: OrderedDict[str, ImageSet] = OrderedDict()
         self._built: dict[str, Any] = {}
         self.cache: OrderedDict[str, Any] = OrderedDict()
+        self._permanent = {images.fingerprint for images in splits.values()}
         for images in splits.values():
             self.know(images)
 
@@ -114,7 +118,7 @@ class Bench:
         Raises:
             Stopped: the sweep asks its work to stop.
         """
-        unit = Unit(kind, {**inputs, "threads": self.threads})
+        unit = Unit(kind, {**inputs, "threads": self.threads, "engine": ENGINE_VERSION})
         return self.store.ensure(unit, lambda folder: self._measured(work, folder))
 
     def _measured(self, work: Work, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -201,9 +205,20 @@ class Bench:
     # --- features
 
     def know(self, images: ImageSet) -> None:
-        """Announce a set whose features are worth keeping in the store, once and for all trials."""
-        if len(images):
-            self._known[images.fingerprint] = images
+        """Announce a set whose features are worth keeping in the store, once and for all trials.
+
+        Splits stay known; of pools, this process remembers the last few.
+        """
+        if not len(images):
+            return
+        self._known[images.fingerprint] = images
+        self._known.move_to_end(images.fingerprint)
+        pools = [name for name in self._known if name not in self._permanent]
+        for name in pools[:-_POOLS_KNOWN]:
+            gone = [d.tobytes() for d in self._known.pop(name).digests]
+            for rows in self._rows.values():
+                for digest in gone:
+                    rows.pop(digest, None)
 
     def features(self, images: ImageSet, space: Spec) -> np.ndarray:
         """float32 (N, D): from memory, from the store, or computed (and stored if the set was announced)."""
@@ -284,11 +299,15 @@ class UnitRuntime:
     def checkpoint(self, save: Callable[[Path], None], *, step: int) -> None:
         """Commit a checkpoint of this fit."""
         if self._checkpoints is not None:
-            self._checkpoints.save(save, step)
+            self._checkpoints.save(save, step, self.curve)
 
     def latest(self) -> Path | None:
         """Folder of the newest checkpoint."""
-        return None if self._checkpoints is None else self._checkpoints.latest()
+        if self._checkpoints is None:
+            return None
+        folder = self._checkpoints.latest()
+        self.curve[:] = self._checkpoints.curve
+        return folder
 
     def stopped(self) -> bool:
         """Whether to checkpoint and raise Stopped."""
@@ -333,17 +352,20 @@ class Checkpoints:
 
     def __init__(self, store: Store, fit_key: str, scratch: Path, before: Callable[[Path], bool]) -> None:
         self._store, self._fit_key, self._scratch, self._before = store, fit_key, scratch, before
-        self._count = 0
+        self._count, self._step = 0, -1
         self.folder: Path | None = None
+        self.curve: list[tuple[int, dict[str, float]]] = []
 
-    def save(self, save: Callable[[Path], None], step: int) -> None:
-        """Commit what `save(folder)` writes."""
+    def save(self, save: Callable[[Path], None], step: int, curve: list[tuple[int, dict[str, float]]]) -> None:
+        """Commit what `save(folder)` writes, unless the newest checkpoint is of this step already."""
+        if step == self._step:
+            return
         folder = self._scratch / f"checkpoint-{self._count}"
         folder.mkdir(parents=True)
         save(folder)
         self.folder = folder
-        self._store.commit(self._unit(self._count), folder, {"step": step}, {"started": time.time()})
-        self._count += 1
+        self._store.commit(self._unit(self._count), folder, {"step": step, "curve": curve}, {"started": time.time()})
+        self._count, self._step = self._count + 1, step
 
     def latest(self) -> Path | None:
         """The newest checkpoint of this fit; else that of the rung before; else None."""
@@ -354,6 +376,8 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
         if newest is not None:
             self._store.fetch(newest, folder)
+            self._step, self.folder = newest["result"]["step"], folder
+            self.curve = [(step, numbers) for step, numbers in newest["result"]["curve"]]
             return folder
         return folder if self._before(folder) else None
 
@@ -430,24 +454,37 @@ def local_weights(name: str) -> Path:
     return path
 
 
-@lru_cache(maxsize=64)
 def file_sha256(path: Path) -> str:
-    """sha256 of a local file; read once in a process."""
+    """sha256 of a local file; read again only when its size or time of change moved."""
+    state = path.stat()
+    return _file_sha256(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@lru_cache(maxsize=16)
 def tree_sha256(root: str) -> str:
-    """sha256 over names and contents of all files below `root` (any fsspec URL); read once in a process.
+    """sha256 over names and contents of all files below `root` (any fsspec URL); kept while the listing stands.
 
     Raises:
         ConfigError: no such folder, or no file in it.
     """
     fs, base = fsspec.core.url_to_fs(os.path.expanduser(root))
-    files = sorted(fs.find(base))
-    if not files:
+    fs.invalidate_cache()
+    found = fs.find(base, detail=True)
+    if not found:
         raise ConfigError(f"folder {root!r} does not exist or holds no file")
+    stamps = [(name, repr([found[name].get(k) for k in ("size", "mtime", "ETag", "etag")])) for name in sorted(found)]
+    return _tree_sha256(root, tuple(stamps))
+
+
+@lru_cache(maxsize=16)
+def _tree_sha256(root: str, stamps: tuple[tuple[str, str], ...]) -> str:
+    fs, base = fsspec.core.url_to_fs(os.path.expanduser(root))
+    files = [name for name, _ in stamps]
     sha = hashlib.sha256()
     for name in files:
         sha.update(name[len(base) :].encode() + hashlib.sha256(fs.cat_file(name)).digest())

@@ -6,7 +6,7 @@ from typing import Any
 
 from medsynth_ray import registry
 from medsynth_ray.config import SweepConfig
-from medsynth_ray.engine.bench import component_identity
+from medsynth_ray.engine.bench import ENGINE_VERSION, component_identity
 from medsynth_ray.engine.plan import Job
 from medsynth_ray.engine.store import content_key
 from medsynth_ray.protocols import Features, Fitted, GeneratorConfig, Spec
@@ -141,7 +141,7 @@ class Jobs:
     def _base(self) -> dict[str, Any]:
         return {
             "train": self.fingerprints["train"], "val": self.fingerprints["val"], "seed": self.config.seed,
-            "threads": self.config.runtime.threads_per_trial,
+            "threads": self.config.runtime.threads_per_trial, "engine": ENGINE_VERSION,
         }  # fmt: skip
 
     def _source(self, arm: Arm) -> dict[str, Any]:
@@ -152,6 +152,7 @@ class Jobs:
         ]
         return {
             **self._base(),
+            "test": self.fingerprints["test"],
             "generator": self._identity("generators", Spec(use=arm["use"], config=arm["config"])),
             "sampler": self._identity("samplers", Spec.model_validate(arm["sampler"])),
             "gates": {

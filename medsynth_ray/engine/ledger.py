@@ -113,7 +113,8 @@ class Ledger:
     def ask_stop(self) -> None:
         """Tell all work of this sweep to checkpoint and stop."""
         self._stop = True
-        self._beat_once()
+        if self.spent.epoch <= self.epoch:
+            self._beat_once()
 
     def _wait_for_stale(self) -> None:
         first = self._store.read_json(self._heartbeat_path)
@@ -132,9 +133,12 @@ class Ledger:
     def _keep_beating(self) -> None:
         while not self._wake.wait(HEARTBEAT_S):
             try:
+                state = self._store.read_json(self._heartbeat_path) or {}
+                if state.get("epoch", 0) > self.epoch:
+                    return  # overtaken: the heartbeat is the new leader's
                 self._beat_once()
-            except StoreError:
-                continue  # a store that is away for a moment must not end the sweep; others see us as stale
+            except Exception:  # a store that is away for a moment must not end the sweep; others see us as stale
+                continue
 
     def _beat_once(self) -> None:
         self._beat += 1

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medsynth_ray.engine.store import Record, Store, Unit, canonical
+from medsynth_ray.engine.store import Record, Store, Unit, canonical, content_key
 from medsynth_ray.errors import StoreError
 
 Steps = Generator[Any, Any, Any]
@@ -104,6 +104,12 @@ class Schedule:
         """Take back a job that was stopped before it had a result; the plan goes on waiting for it."""
         self._out.pop(job.unit.key)
 
+    def retry(self, job: Job) -> None:
+        """Take back a job whose worker died, to be handed out once more."""
+        for node, place in self._out.pop(job.unit.key):
+            heapq.heappush(self._ready, ((*node.path, node.turns, place), self._pushed, job, node, place))
+            self._pushed += 1
+
     def _count(self, job: Job, record: Record | None) -> None:
         self.num_done += 1
         if record is None:
@@ -168,12 +174,14 @@ class Decisions:
         self._store, self._folder, self._writable = store, f"sweep/{sweep_id}/decision", writable
 
     def decide(self, name: str, inputs: Any, compute: Callable[[], Any]) -> Any:
-        """The outcome (JSON) of decision `name`.
+        """The outcome (JSON) of decision `name` on these inputs (JSON).
+
+        Other inputs are another decision: after a failed trial was retried, what was decided without it is not taken.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        path = f"{self._folder}/{name}.json"
+        path = f"{self._folder}/{name}-{content_key('decision', inputs)[:8]}.json"
         found = self._store.read_json(path)
         if found is None:
             found = {"name": name, "inputs": inputs, "outcome": compute()}

@@ -92,7 +92,7 @@ def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share:
     rungs = config.rungs()
     earlier = [rung for rung in rungs if rung < share - 1e-9]
     before = _fit_part(bench, source, number, shown, earlier[-1]) if earlier else None
-    bases = {spec: fit_parts(bench, source.with_base(spec), 1.0) for spec in _bases(config)}
+    bases = {_name(spec): fit_parts(bench, source.with_base(spec), 1.0) for spec in _bases(config)}
     seed = bench.seed("fit", source.fit_seed, number)
     inputs = {
         "generator": bench.identity("generators", source.generator), "shown": shown.fingerprint, "seed": seed,
@@ -111,7 +111,7 @@ def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share:
         checkpoints = Checkpoints(bench.store, fit_key, scratch, earlier_checkpoint)
         runtime = bench.runtime(
             config, folder, fit_share=share, checkpoints=checkpoints,
-            fitted=lambda spec: generators(bench, source.with_base(spec), bases[spec]) if spec else (),
+            fitted=lambda spec: generators(bench, source.with_base(spec), bases[_name(spec)]) if spec else (),
         )  # fmt: skip
         generator = config.build()
         generator.fit(shown, seed=seed, runtime=runtime)
@@ -125,6 +125,10 @@ def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share:
     return bench.unit("fit", inputs, work)
 
 
+def _name(spec: Spec) -> str:
+    return spec.model_dump_json()
+
+
 def _bases(config: GeneratorConfig) -> list[Spec]:
     return [need.generator for need in config.needs() if isinstance(need, Fitted) and need.generator is not None]
 
@@ -135,8 +139,10 @@ def generators(bench: Bench, source: Source, fits: Sequence[Record]) -> tuple[Ge
     def load(record: Record) -> Generator:
         with bench.store.folder(record, "model/") as folder:
             component = type(bench.configure("generators", source.generator)).component
-            generator: Generator = component.load(folder)  # type: ignore[attr-defined]
-            return generator
+            generator = component.load(folder)  # type: ignore[attr-defined]
+            generator.config = bench.configure("generators", source.generator)  # locations are those of today
+            found: Generator = generator
+            return found
 
     return tuple(bench.remember(f"generator {record['key']}", lambda r=record: load(r)) for record in fits)  # type: ignore[misc]
 
@@ -373,7 +379,8 @@ def kept(bench: Bench, source: Source, fits: Sequence[Record], parts: Sequence[R
         "shards": [p["key"] for p in parts], "gates": gate_identities(bench, source),
         "metrics": [bench.identity("metrics", m) for m in metrics.values()],
         "space": bench.identity("spaces", quality.space), "val": bench.splits["val"].fingerprint,
-        "seed": bench.config.seed, "pool_seed": bench.seed("pool", source.fit_seed),
+        "test": bench.splits["test"].fingerprint, "seed": bench.config.seed,
+        "pool_seed": bench.seed("pool", source.fit_seed),
     }  # fmt: skip
     return bench.unit("kept", inputs, work)
 
@@ -446,6 +453,6 @@ def mixed(bench: Bench, pool_key: str | None, mixer: Spec | None, ratio: float |
     return mix
 
 
-def count_synthetic(images: ImageSet) -> int:
+def count_synthetic(bench: Bench, images: ImageSet) -> int:
     """How many images of a mixed set are synthetic."""
-    return int(np.char.startswith(images.ids.astype(str), "synthetic/").sum())
+    return int((~np.isin(images.ids, bench.splits["train"].ids)).sum())

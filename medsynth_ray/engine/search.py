@@ -77,9 +77,9 @@ def _as_trial(item: Told, distributions: dict[str, Any]) -> Any:
     from optuna.trial import TrialState, create_trial
 
     known = {step: value for step, value in enumerate(item.quality) if value is not None}
-    if not known:
+    if not known or item.quality[-1] is None:  # failed or rejected by a gate: no reason to go there again
         return create_trial(state=TrialState.FAIL, params=item.values, distributions=distributions)
-    if item.finished:
+    if item.finished and item.quality[-1] is not None:
         return create_trial(value=known[max(known)], params=item.values, distributions=distributions)
     return create_trial(
         state=TrialState.PRUNED, params=item.values, distributions=distributions, intermediate_values=known,

@@ -68,6 +68,8 @@ class Store:
         except (ValueError, ImportError) as error:
             raise StoreError(f"store {url!r} cannot be opened: {error}") from error
         self.local = self.fs.protocol == "file" or "file" in self.fs.protocol
+        if self.local:
+            self.root = self.url = os.path.abspath(self.root)  # workers have other working directories
 
     def at(self, path: str) -> str:
         """The full path of a store path."""

@@ -32,6 +32,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_RESULT_DELIM": "/", "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "RAY_DEDUP_LOGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }  # fmt: skip
 
 _DIED = json.dumps({"outcome": "failed", "error": "WorkerDied", "message": "its worker process died"})
@@ -45,6 +46,8 @@ class Ended:
     interrupted: bool = False
     user_error: MedsynthError | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
+    error: BaseException | None = None
+    """What broke in the driver itself while a trial's end was taken in; Tune would swallow it."""
 
 
 @contextlib.contextmanager
@@ -113,7 +116,7 @@ def run(
             "config": config.model_dump_json(), "store": store.url, "sweep_id": config.sweep_id, "epoch": ledger.epoch,
             "splits": [ray.put(splits)], "shelf": shelf, "pid": os.getpid(),
         }  # fmt: skip
-        searcher = _searcher(schedule, ledger, ended, on_start, on_end)
+        searcher = _searcher(schedule, store, ledger, ended, on_start, on_end)
         trainable = tune.with_resources(
             tune.with_parameters(_trainable, setting=setting), {"CPU": config.runtime.threads_per_trial, **_gpu(slots)}
         )
@@ -130,6 +133,8 @@ def run(
         )
         with _watch(ledger, searcher, ended):
             tuner.fit()
+    if ended.error is not None:
+        raise ended.error
     ended.refused = ended.refused or (searcher.refused and not ended.interrupted and ended.user_error is None)
     return ended
 
@@ -145,19 +150,28 @@ def _dirname(trial: Any) -> str:
 
 def _searcher(
     schedule: Schedule,
+    store: Store,
     ledger: Ledger,
     ended: Ended,
     on_start: Callable[[Job], None],
     on_end: Callable[[Job], None],
 ) -> PlanSearcher:
     def admit(job: Job) -> bool:
-        if ended.user_error is not None or not ledger.start(job.unit.key):
+        try:
+            if ended.user_error is not None or not ledger.start(job.unit.key):
+                return False
+            on_start(job)
+        except BaseException as error:  # as in `finish`
+            ended.error = ended.error or error
             return False
-        on_start(job)
         return True
 
-    def finish(job: Job, reported: dict[str, Any] | None) -> None:
+    retried: set[str] = set()
+
+    def take_in(job: Job, reported: dict[str, Any] | None) -> None:
         said = json.loads((reported or {}).get("said", _DIED))
+        if said.get("error") == "WorkerDied" and (record := store.record(job.unit)) is not None:
+            said = {"outcome": "done", "record": record}
         ledger.end(job.unit.key, ok=said["outcome"] == "done")
         on_end(job)
         if said["outcome"] == "stopped":
@@ -169,10 +183,21 @@ def _searcher(
             searcher.refused = True
             ledger.ask_stop()
             schedule.forget(job)
+        elif said.get("error") == "WorkerDied" and job.unit.key not in retried:
+            retried.add(job.unit.key)
+            schedule.retry(job)
         else:
             if said["outcome"] == "failed":
-                ended.failures.append({"job": job.name, **{k: v for k, v in said.items() if k != "outcome"}})
+                told = {k: v for k, v in said.items() if k != "outcome"}
+                ended.failures.append({"job": job.name, "key": job.unit.key, **told})
             schedule.finish(job, said.get("record"))
+
+    def finish(job: Job, reported: dict[str, Any] | None) -> None:
+        try:
+            take_in(job, reported)
+        except BaseException as error:  # kept for `run` to raise: Tune swallows what its searcher raises
+            ended.error = ended.error or error
+            searcher.refused = True
 
     searcher = PlanSearcher(schedule, admit, finish)
     return searcher
@@ -232,6 +257,6 @@ def _bench(setting: dict[str, Any]) -> Bench:
         stop = stop_asked(store, setting["sweep_id"], setting["epoch"])
         _BENCHES.clear()
         _BENCHES[place] = Bench(
-            config, store, ray.get(setting["splits"][0]), shelf=RayShelf(setting["shelf"]), stop=stop
+            config, store, ray.get(setting["splits"][0]), shelf=RayShelf(setting["shelf"], store), stop=stop
         )
     return _BENCHES[place]

@@ -45,6 +45,7 @@ def stop_asked(store: Store, sweep_id: str, epoch: int) -> Callable[[], bool]:
 
     def ask() -> bool:
         state = store.read_json(f"sweep/{sweep_id}/heartbeat.json") or {}
-        return bool(state.get("stop")) or state.get("epoch", epoch) > epoch
+        leads = state.get("epoch", epoch)
+        return bool(leads > epoch or (leads == epoch and state.get("stop")))
 
     return ask

@@ -31,7 +31,7 @@ class InceptionV3(NetworkSpace):
     class Config(ComponentConfig):
         """Settings."""
 
-        weights: str | None = None
+        weights: str | None = Field(default=None, json_schema_extra={"key": False})
         """Local path of `inception-2015-12-05.pt`."""
         sha256: str = Field(default=OFFICIAL_SHA256, pattern=r"^[0-9a-f]{64}$")
         """What the file's sha256 must be. Change it only for a file that you made: loading it runs its code."""

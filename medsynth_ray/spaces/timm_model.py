@@ -19,7 +19,7 @@ class TimmModel(NetworkSpace):
 
         model: str = "resnet50"
         """Name in timm, e.g. `vit_small_patch14_dinov2`."""
-        weights: str | None = None
+        weights: str | None = Field(default=None, json_schema_extra={"key": False})
         """Local checkpoint of this model: safetensors, or a file that torch loads with weights_only."""
         random_init: bool = False
         """True: no weights, and features of random layers (the same in every process). Never the reported number."""

@@ -13,7 +13,8 @@ from PIL import Image
 from medsynth_ray import registry
 from medsynth_ray.engine import pools
 from medsynth_ray.engine.bench import Bench
-from medsynth_ray.errors import DataLeak
+from medsynth_ray.errors import ConfigError, DataLeak
+from medsynth_ray.generators.gaussian import Gaussian
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import (
     Baseline,
@@ -165,6 +166,23 @@ class ByClass(Component):
         return tuple(train.of_class(c) for c in range(train.num_classes))
 
 
+class Darker(Gaussian):
+    """A generator that starts from another fitted one, as fine-tuning does."""
+
+    class Config(Gaussian.Config):
+        """Those of the base."""
+
+        def rungs(self) -> tuple[float, ...]:
+            return (1.0,)
+
+        def needs(self) -> tuple[Need, ...]:
+            return (Fitted(Spec(use="gaussian", config={"num_components": 4})),)
+
+    def fit(self, shown: ImageSet, *, seed: int, runtime: Runtime) -> None:
+        (base,) = runtime.fitted(Spec(use="gaussian", config={"num_components": 4}))
+        self._tensors = {**base._tensors, "means": base._tensors["means"] / 2}  # type: ignore[attr-defined]
+
+
 class Leaky(Component):
     """A sampler that shows an image from elsewhere."""
 
@@ -202,8 +220,8 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
             return self.component
 
     points: dict[str, Any] = {"by_class": Point(ByClass), "leaky": Point(Leaky)}
-    gates = {"agreement": Point(Agreement)}
-    monkeypatch.setattr(registry, "_plugins", lambda role: {"samplers": points, "gates": gates}.get(role, {}))
+    roles = {"samplers": points, "gates": {"agreement": Point(Agreement)}, "generators": {"darker": Point(Darker)}}
+    monkeypatch.setattr(registry, "_plugins", lambda role: roles.get(role, {}))
 
 
 @pytest.mark.usefixtures("plugged")
@@ -241,3 +259,103 @@ def test_what_a_component_did_not_declare_is_refused(tmp_path: Path) -> None:
     gates = {"agreement": {"use": "agreement", "config": {"declares": False}}}
     with pytest.raises(AssertionError, match="do not declare"):
         run(config(tmp_path, gates=gates))
+
+
+def test_every_sweep_that_confirms_is_a_recorded_look_at_the_test(tmp_path: Path) -> None:
+    first = run(config(tmp_path))
+    second = run(config(tmp_path, seed=1))
+    assert (first.config.sweep_id, second._looks()) != (second.config.sweep_id, 1)
+    assert second._looks() == 2
+    (looked,) = (tmp_path / "look").iterdir()
+    assert looked.name == first.data.part("test").fingerprint[:32]
+
+
+def test_luck_on_val_is_not_confirmed_with_the_same_seeds(plain: SweepResult) -> None:
+    records = [json.loads(p.read_text()) for p in Path(plain.store.url).glob("score/*/record.json")]
+    val, test = plain.data.part("val").fingerprint, plain.data.part("test").fingerprint
+    seeds = {on: {r["inputs"]["train_seed"] for r in records if r["inputs"]["on"] == on} for on in (val, test)}
+    assert seeds[val].isdisjoint(seeds[test])
+    assert len(seeds[test]) == 6  # one for each repeat, shared by all arms
+
+
+def test_a_pool_with_a_copy_of_a_held_out_image_is_rejected(plain: SweepResult, tmp_path: Path) -> None:
+    test = plain.data.part("test")
+    for c, name in enumerate(test.class_names):
+        (tmp_path / "ready" / name).mkdir(parents=True)
+        for i, pixels in enumerate(test.of_class(c).pixels[:14]):
+            Image.fromarray(pixels).save(tmp_path / "ready" / name / f"{i}.png")
+    ready = {"use": "from_folder", "config": {"root": str(tmp_path / "ready")}}
+    result = run(config(tmp_path / "store", generators={"ready": ready}))
+    assert result.verdict is not None
+    assert result.verdict["word"] == "no_candidate"
+    assert "exact copies of val or test images" in result.verdict["sentence"]
+
+
+def test_where_a_sweep_is_and_whom_it_belongs_to_do_not_change_its_name(tmp_path: Path) -> None:
+    plain_one, other = config(tmp_path / "a"), config(tmp_path / "b", description="other words", budget={"hours": 1})
+    assert plain_one.sweep_id == other.sweep_id
+    assert plain_one.sweep_id != config(tmp_path / "a", seed=1).sweep_id
+
+
+def test_without_leave_no_real_image_is_shown(tmp_path: Path) -> None:
+    gates = {"near_copy": {"use": "near_copy", "config": {"space": TINY_SPACE}}}
+    hidden = {"generators": {"copy_real": None, "gaussian": None}, "gates": gates, "report": {"real_images": False}}
+    result = run(config(tmp_path, **hidden))
+    assert {preview.generator for preview in result._previews()} == {"gaussian"}
+    assert result._near_copies() == []
+
+
+@pytest.mark.parametrize("ratios", [[0], [], [0.0001]])
+def test_where_no_arm_takes_an_image_there_is_no_candidate(tmp_path: Path, ratios: list[float]) -> None:
+    result = run(config(tmp_path, mix={"ratios": ratios, "classifier": "majority", "repeats": 1}))
+    assert result.verdict is not None
+    assert result.verdict["word"] == "no_candidate"
+    assert "takes" in result.verdict["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"num_components": {"kind": "int_range", "low": 0, "high": 9}}, "greater than or equal to 1"),
+        ({"num_componets": {"kind": "int_range", "low": 1, "high": 9}}, "no field 'num_componets'"),
+    ],
+)
+def test_a_search_space_is_checked_before_anything_starts(tmp_path: Path, space: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(config(tmp_path, generators={"gaussian": {"search": {"trials": 2, "space": space}}}))
+
+
+def test_a_generator_cannot_be_called_like_a_control(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'real_classic' is the name of a control"):
+        config(tmp_path, generators={"real_classic": {"use": "gaussian"}})
+
+
+def test_a_failed_trial_that_is_retried_counts(tmp_path: Path) -> None:
+    assert run(config(tmp_path), fail="gaussian+").verdict["word"] == "no_candidate"  # type: ignore[index]
+    again = run(config(tmp_path))
+    assert again.plan.winner is not None
+    assert again.plan.winner["label"] == "gaussian"
+
+
+def test_ready_made_images_may_move(tmp_path: Path) -> None:
+    write_folder(tmp_path / "ready", {"drusen": 60, "haemorrhages": 60, "healthy": 60})
+
+    def words(root: Path, ratio: float) -> SweepResult:
+        ready = {"use": "from_folder", "config": {"root": str(root)}}
+        mix = {"ratios": [ratio], "classifier": "majority", "repeats": 1}
+        return run(config(tmp_path / "store", generators={"ready": ready}, mix=mix))
+
+    first = words(tmp_path / "ready", 0.2)
+    (tmp_path / "ready").rename(tmp_path / "moved")
+    moved = words(tmp_path / "moved", 0.5)
+    assert first.verdict is not None
+    assert moved.verdict is not None
+    assert str(tmp_path) not in json.dumps(moved.verdict)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_generator_may_start_from_another_fitted_one(tmp_path: Path) -> None:
+    result = run(config(tmp_path, generators={"darker": None, "gaussian": None}))
+    mean = {name: result.pool(name).images.pixels.mean() for name in ("darker", "gaussian")}
+    assert mean["darker"] < 0.7 * mean["gaussian"]
+    assert result.pool("darker").fitted_on == result.pool("gaussian").fitted_on

@@ -143,7 +143,25 @@ def test_promote_is_a_pure_ranking(quality: list[tuple[str, float | None]], keep
 def test_decisions_are_read_before_they_are_computed(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     assert Decisions(store, "s").decide("d", [1], lambda: "first") == "first"
-    assert Decisions(store, "s").decide("d", [2], lambda: "second") == "first"
+    assert Decisions(store, "s").decide("d", [1], lambda: "second") == "first"
+
+
+def test_other_inputs_are_another_decision(tmp_path: Path) -> None:
+    """What was decided while a trial had failed is not taken once the trial was retried."""
+    store = Store(str(tmp_path))
+    assert Decisions(store, "s").decide("d", [["a", None], ["b", 2.0]], lambda: ["b"]) == ["b"]
+    assert Decisions(store, "s").decide("d", [["a", 1.0], ["b", 2.0]], lambda: ["a"]) == ["a"]
+
+
+def test_a_job_whose_worker_died_is_handed_out_once_more() -> None:
+    schedule = Schedule(whole(), lambda _: None)
+    first = schedule.next()
+    assert first is not None
+    schedule.retry(first)
+    assert schedule.num_out() == 0
+    again = schedule.next()
+    assert again is not None
+    assert again.name == first.name
 
 
 def test_read_only_decisions_leave_nothing(tmp_path: Path) -> None:

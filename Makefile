@@ -8,6 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c $(RIGHT_PYTHON) 2>/dev/null && { echo $$p; break; }; done)
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/gpu_%,$(wildcard benchmarks/*.py))
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -20,7 +21,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/medsynth run sweeps/quickstart.yaml --yes
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -7,6 +7,13 @@ import pytest
 from tests.runner import Runner
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker, and those that share the reference sweep together."""
+    for item in items:
+        group = "reference" if "reference" in getattr(item, "fixturenames", ()) else item.path.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """A mini sweep that ran undisturbed on two workers."""

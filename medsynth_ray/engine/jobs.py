@@ -115,7 +115,8 @@ class Jobs:
         return Job("score", shown, args, inputs, tags)
 
     def _parameters(self, arm: Arm) -> dict[str, Any]:
-        return {f"{arm['use']}.{k}": v for k, v in self.generator_config(arm).identity().items()}
+        """What the sweep set: MLflow writes every parameter above each picture, so defaults would hide them."""
+        return {f"{arm['use']}.{k}": v for k, v in arm["parameters"].items()}
 
     def spaces(self, *roles: str) -> list[Spec]:
         """Every feature space that the components of this sweep declare, each once, in a fixed order.

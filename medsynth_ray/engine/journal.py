@@ -69,7 +69,7 @@ class Journal:
         if job.kind == "score":
             entry["tables"] = {"per_class.json": self._per_class(result)}
             if job.args["pool"] is not None:
-                entry["images"] = self._images("kept", job.args["pool"], round(100 * (job.args["ratio"] or 0.0)), end)
+                entry["images"] = self._images("kept", job.args["pool"], 0, end)
         elif job.kind == "fit":
             entry["images"] = self._images("quality", result["unit"], round(100 * job.tags["share"]), end)
         else:

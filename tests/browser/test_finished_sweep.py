@@ -105,8 +105,12 @@ def test_mlflow_has_a_bar_for_every_arm(charts: Any, verdict: dict[str, Any]) ->
     charts.wait_for(f"document.querySelectorAll('.js-plotly-plot .barlayer .point').length >= {len(names)}", 60)
 
 
+SAMPLES = "[...document.querySelectorAll('*')].find(e => !e.children.length && e.innerText === 'samples')"
+
+
 def test_mlflow_shows_pictures(charts: Any) -> None:
-    charts.wait_for(
-        "[...document.querySelectorAll('img[src*=\"get-artifact\"]')].some(i => i.complete && i.naturalWidth)", 90
-    )
+    """The page loads pictures when one scrolls to their section, below the charts of numbers."""
+    charts.wait_for(f"{SAMPLES} && ({SAMPLES}.scrollIntoView(), true)", 60)
+    shown = "[...document.querySelectorAll('img[src*=\"get-artifact\"]')].some(i => i.complete && i.naturalWidth)"
+    charts.wait_for(shown, 90)
     assert max(charts.eval(SPREAD % 'img[src*="get-artifact"]')) > 30

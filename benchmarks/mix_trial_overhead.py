@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medsynth_ray.config import SweepConfig
 from medsynth_ray.driver import Sweep
 from medsynth_ray.engine import tune
@@ -36,24 +34,29 @@ def machine_cpu_s() -> float:
 
 
 def config(store: str, num: int) -> SweepConfig:
-    """A sweep with `num` ratios."""
-    ratios = [round(float(r), 6) for r in np.linspace(0.0005, 0.5, num)]
+    """A sweep of one pool."""
     return SweepConfig.model_validate({
         "name": f"overhead-{num}", "store": store, "tracking": {"enabled": False},
         "data": {"adapter": "phantom", "resolution": 16, "size_px": 16, "num_images": 120},
         "split": {"val_share": 0.25, "test_share": 0.25}, "generators": {"gaussian": None}, "gates": {},
-        "mix": {"ratios": ratios, "classifier": "majority", "repeats": 1}, "confirm": {"classifier": "majority"},
+        "mix": {"ratios": [0.25], "classifier": "majority"}, "confirm": {"classifier": "majority"},
         "fit": {"quality": {"num_images": 20}},
     })  # fmt: skip
 
 
 class MixOnly(Plan):
-    """The plan without its search and without confirm."""
+    """One pool, then `num` trials of one repeat each: every one has a unit of its own to compute and record."""
+
+    num = 0
 
     def steps(self) -> Steps:
-        """One pool, then every ratio."""
+        """Pool, then mix."""
         yield [self._pool("gaussian", self.jobs.arm("gaussian", {}), "candidate")]
-        yield [self._arm(self.pools[0], mixer, ratio) for mixer, ratio in self.mixes()]
+        key = self.pools[0]["result"]["unit"]
+        yield [
+            self.jobs.score(f"repeat {i}", pool=key, mixer="add", ratio=0.25, phase="mix", repeats=[i])
+            for i in range(self.num)
+        ]
 
 
 def ours(num: int) -> tuple[float, float]:
@@ -63,6 +66,7 @@ def ours(num: int) -> tuple[float, float]:
         data = sweep.data()
         base = sweep._plan(data, writable=True)
         plan = MixOnly(base.config, base.jobs, base.decisions, base.counts)
+        plan.num = num
         journal = Journal(sweep.store, sweep.sweep_id, data.class_names, real_images=True)
         schedule = Schedule(plan.steps(), sweep._lookup, journal.add)
         marks: list[tuple[int, float, float]] = []

@@ -7,6 +7,7 @@ import pytest
 from tests.runner import Runner
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests on one worker, and those that share the reference sweep together."""
     for item in items:

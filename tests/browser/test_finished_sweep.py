@@ -72,6 +72,7 @@ def test_the_chart_has_a_mark_for_every_arm(page: Any, verdict: dict[str, Any]) 
         "[...document.querySelectorAll('svg [id^=\"mark-\"]')].filter(m => m.getBBox().width > 0).map(m => m.id)"
     )
     assert {f"mark-{row['arm']}" for row in verdict["mix"]} <= set(marks)
+    assert {f"mark-{row['arm']}-test" for row in verdict["confirm"]} <= set(marks)
 
 
 def test_the_page_asks_nobody_for_anything(page: Any) -> None:

@@ -1,7 +1,7 @@
 """Wall time, CPU time and memory of the quickstart sweep, and how fast the command line and the package come up.
 
-Every process of the sweep is counted: the tree is sampled, and CPU seconds are those of the whole machine less what it
-used idle just before, so run it on an idle machine. There is no peer: nobody else goes from images to a verdict.
+The process tree of the sweep is sampled every quarter of a second: CPU seconds and memory are sums over all processes seen.
+Run it on an idle machine. There is no peer: nobody else goes from images to a verdict.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Wall time, CPU time and memory of the quickstart sweep, and how fast the command line and the package come up.
 
-The process tree of the sweep is sampled every quarter of a second: CPU seconds and memory are sums over all processes seen.
+The process tree of the sweep is sampled every quarter of a second; CPU seconds and memory are sums over its processes.
 Run it on an idle machine. There is no peer: nobody else goes from images to a verdict.
 """
 

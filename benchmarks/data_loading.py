@@ -25,7 +25,7 @@ from torchvision.datasets import ImageFolder
 
 from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.dataset import Dataset, prepare
-from medsynth_ray.data.phantom import Phantom, draw
+from medsynth_ray.data.adapters.phantom import Phantom, draw
 from medsynth_ray.images import batches
 
 TARGET = 20.0

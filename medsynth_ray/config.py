@@ -33,6 +33,16 @@ def _labelled(value: Any) -> Any:
 Specs = Annotated[dict[Label, Spec], BeforeValidator(_labelled)]
 
 
+class RealShare(_Section):
+    """Shares of train: whole groups, stratified, a smaller share is part of a larger one."""
+
+    classifier: float = Field(default=1.0, gt=0.0, le=1.0)
+    """What classifiers (and the controls, which are made from these images) are trained on."""
+    generator: float = Field(default=1.0, gt=0.0, le=1.0)
+    """What generators are shown. More than the classifier's share: a gain may come from those images; the report says
+    so."""
+
+
 class DataConfig(_Section):
     """Where the images are and how they are read. The adapter's own fields stand beside these."""
 
@@ -41,7 +51,16 @@ class DataConfig(_Section):
     adapter: str = "folder"
     """Layout of the data: the name of an adapter."""
     resolution: int = Field(default=64, ge=8, le=2048)
-    """Side in pixels to which every image is resized (bicubic, antialiased, aspect ratio not kept)."""
+    """Side in pixels to which every image is resized (bicubic, antialiased)."""
+    resize: Literal["stretch", "pad", "crop"] = "stretch"
+    """How an image that is not square becomes so: stretched, padded with black, or its centre cropped."""
+    preprocess: tuple[Spec, ...] = ()
+    """Steps on every real image at full size, in this order, e.g. `[circle_crop, {use: clahe}]`."""
+    window: tuple[float, float] | Literal["full"] | None = None
+    """For images of more than 8 bits a channel: [low, high] of the raw values become 0 and 255; full: the whole range
+    of the type (not for float). None: such images are refused, never clipped silently."""
+    real_share: RealShare = RealShare()
+    """How much of train is used, for the classifier and for the generators."""
     channels: Literal["auto", 1, 3] = "auto"
     """1 grayscale, 3 RGB; auto: 1 if every image is gray."""
     groups: Literal["required", "none"] = "required"
@@ -229,6 +248,48 @@ class ReportConfig(_Section):
     """False leaves every real image out of report and MLflow."""
 
 
+class PublishedTable(_Section):
+    """One table of a paper."""
+
+    title: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    """Names as in the paper: Acc, P, R, F1, FID ..."""
+    rows: dict[str, tuple[float | None, ...]] = Field(min_length=1)
+    """Row name -> one number for each column; null: not given."""
+    percent: bool = False
+    """Proportions are given as 71.67, not as 0.7167."""
+    num_test: int | None = Field(default=None, ge=1)
+    """Test images behind each proportion; None: not stated, so no interval can be given."""
+    proportions: tuple[str, ...] = ()
+    """Columns that are shares of `num_test` images (accuracy): they get the Wilson interval that n allows."""
+    measured: dict[str, str] = {}
+    """Row -> arm or generator of this sweep that stands beside it."""
+    metrics: dict[str, str] = {}
+    """Column -> what this sweep measures in its place: accuracy, balanced_accuracy, macro_precision, macro_recall,
+    macro_f1, or the name of a metric of the pool such as frechet."""
+
+    @model_validator(mode="after")
+    def _rows_are_whole(self) -> PublishedTable:
+        for name, cells in self.rows.items():
+            if len(cells) != len(self.columns):
+                raise ValueError(f"row {name!r} has {len(cells)} cells for {len(self.columns)} columns")
+        for field, known in (("proportions", self.columns), ("measured", tuple(self.rows)), ("metrics", self.columns)):
+            unknown = sorted(set(getattr(self, field)) - set(known))
+            if unknown:
+                raise ValueError(f"{field}: {unknown[0]!r} is none of {', '.join(known)}")
+        return self
+
+
+class PublishedConfig(_Section):
+    """What a paper reported: printed beside the measured numbers, never part of the verdict."""
+
+    source: str
+    """Authors, year, title, where."""
+    tables: tuple[PublishedTable, ...] = Field(min_length=1)
+    notes: tuple[str, ...] = ()
+    """What the published numbers can and cannot show: how the study differs from this sweep."""
+
+
 class SweepConfig(_Section):
     """A sweep file."""
 
@@ -248,12 +309,15 @@ class SweepConfig(_Section):
     runtime: RuntimeConfig = RuntimeConfig()
     tracking: TrackingConfig = TrackingConfig()
     report: ReportConfig = ReportConfig()
+    published: PublishedConfig | None = None
     store: str = "medsynth-store"
     """Folder or fsspec URL (s3://...) that keeps everything that is computed."""
 
     def science(self) -> dict[str, Any]:
         """What decides the results: no budget, store, tracking, report or width; no location of data."""
-        whole = self.model_dump(mode="json", exclude={"budget", "tracking", "report", "store", "runtime", "data"})
+        whole = self.model_dump(
+            mode="json", exclude={"budget", "tracking", "report", "published", "store", "runtime", "data"}
+        )
         whole["data"] = self.data.model_dump(mode="json", include=set(DataConfig.model_fields))
         whole["data"]["source"] = self.data.adapter_config().identity()
         for label, arm in self.generators.items():
@@ -288,6 +352,8 @@ class SweepConfig(_Section):
             ConfigError: all wrong places of one component, with the nearest allowed name.
         """
         self.data.adapter_config()
+        for number, step in enumerate(self.data.preprocess):
+            registry.configure("preprocess", step, where=f"data.preprocess.{number}.config")
         for label, arm in self.generators.items():
             config = registry.configure(
                 "generators", Spec(use=arm.use, config=arm.config), where=f"generators.{label}.config"

@@ -67,5 +67,9 @@ class Fenced(MedsynthError):
     """A newer driver took the lead; this one must stop writing."""
 
 
+class Diverged(MedsynthError):
+    """A fit's loss became NaN or infinite. Raised by generators; recorded, and not tried again with that seed."""
+
+
 class Stopped(MedsynthError):
     """The sweep asked this work to stop; its last checkpoint is kept. Raised by components, caught by the engine."""

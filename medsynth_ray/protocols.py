@@ -356,6 +356,13 @@ class Adapter(Protocol):
         """The encoded file, or decoded uint8 (H, W) or (H, W, C). Raises OSError where it cannot be read."""
 
 
+class Preprocessor(Protocol):
+    """Changes a real image at its full size, before it is resized (an entry of `data.preprocess`)."""
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (H, W) gray or (H, W, 3) RGB -> the same kind, of any size; depends on this image alone."""
+
+
 class FeatureSpace(Protocol):
     """A fixed map from images to features."""
 
@@ -380,7 +387,12 @@ class Generator(Protocol):
     fitted_on_unknown: ClassVar[bool]
 
     def fit(self, shown: ImageSet, *, seed: int, runtime: Runtime) -> None:
-        """Go on from `runtime.latest()` to `runtime.fit_share` of all steps; same seed, same bytes."""
+        """Go on from `runtime.latest()` to `runtime.fit_share` of all steps; same seed, same bytes.
+
+        While `runtime.checkpoint` runs, the engine may call `sample` on this very object to see how good it is by now;
+        that must not change what follows. Numbers reported at a step should hold `images_seen`, the training images
+        used up to then, each as often as it was used. Raises Diverged when the loss is NaN or infinite.
+        """
 
     def capacity(self, label: int) -> int | None:
         """How many images of class `label` it can draw; None: any number."""

@@ -1,4 +1,7 @@
-"""Finds components by name: `<role>/<name>.py` holds class `<Name>`. Plug-ins come by entry point, loaded when used."""
+"""Finds components by name: `<role>/<name>.py` holds class `<Name>`. Plug-ins come by entry point, loaded when used.
+
+Adapters are the components of the role `data`.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,9 @@ from pydantic import BaseModel, ValidationError
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import Component, ComponentConfig, Spec
 
-ROLES = ("data", "spaces", "samplers", "generators", "gates", "metrics", "mixers", "classifiers")
-"""Folders that hold components. In `data`, only adapters are components."""
-
-_ADAPTERS = ("folder", "phantom")
+ROLES = ("data", "preprocess", "spaces", "samplers", "generators", "gates", "metrics", "mixers", "classifiers")
+_PACKAGES = {"data": "data.adapters", "preprocess": "data.preprocess"}
+"""Where a role's components lie, if not in the folder of its name."""
 
 
 def class_name(name: str) -> str:
@@ -35,11 +37,8 @@ def names(role: str) -> list[str]:
     """
     if role not in ROLES:
         raise ConfigError(f"no role {role!r}; roles are {', '.join(ROLES)}")
-    if role == "data":
-        own = set(_ADAPTERS)
-    else:
-        package = importlib.import_module(f"medsynth_ray.{role}")
-        own = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
+    package = importlib.import_module(_package(role))
+    own = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
     return sorted(own | set(_plugins(role)))
 
 
@@ -56,9 +55,7 @@ def load(role: str, name: str) -> type[Component]:
     plugin = _plugins(role).get(name)
     try:
         found = (
-            plugin.load()
-            if plugin
-            else getattr(importlib.import_module(f"medsynth_ray.{role}.{name}"), class_name(name))
+            plugin.load() if plugin else getattr(importlib.import_module(f"{_package(role)}.{name}"), class_name(name))
         )
     except ImportError as error:
         origin = f" from {plugin.dist.name if plugin.dist else plugin.value}" if plugin else ""
@@ -145,6 +142,10 @@ def _alternatives(kind: Any) -> list[Any]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _package(role: str) -> str:
+    return f"medsynth_ray.{_PACKAGES.get(role, role)}"
 
 
 @lru_cache

@@ -45,6 +45,8 @@ def json_schema() -> Schema:
         _replace(models[model]["properties"], field, _labelled(role, entry))
     for model, field, role in _SINGLE:
         _replace(models[model]["properties"], field, {"anyOf": [{"enum": registry.names(role)}, _spec(role, "Spec")]})
+    step = {"anyOf": [{"enum": registry.names("preprocess")}, _spec("preprocess", "Spec")]}
+    _replace(defs["DataConfig"]["properties"], "preprocess", {"type": "array", "items": step})
     for model in ("Spec", "GeneratorArm"):
         defs[model].pop("required")
     defs["DataConfig"] = _adapters(defs)

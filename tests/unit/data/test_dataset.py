@@ -109,7 +109,7 @@ def test_source_key_moves_with_content_labels_and_settings_but_not_with_place(
 
 
 def test_source_key_reads_no_pixel(config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medsynth_ray.data.folder.Folder.read", lambda *_: pytest.fail("read a pixel"))
+    monkeypatch.setattr("medsynth_ray.data.adapters.folder.Folder.read", lambda *_: pytest.fail("read a pixel"))
     assert source_key(config, SPLIT)["adapter"] == "folder"
 
 

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from medsynth_ray.data.folder import Folder
+from medsynth_ray.data.adapters.folder import Folder
 from medsynth_ray.errors import AuditError, ConfigError
 from medsynth_ray.protocols import Spec
 from medsynth_ray.registry import configure

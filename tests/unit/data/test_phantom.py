@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.dataset import prepare
-from medsynth_ray.data.phantom import Phantom, draw, paint
+from medsynth_ray.data.adapters.phantom import Phantom, draw, paint
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import Spec
 from medsynth_ray.registry import configure
@@ -66,7 +66,7 @@ def test_another_seed_is_another_cohort_and_draws_are_not_the_data() -> None:
 
 def test_same_bytes_in_another_process() -> None:
     code = (
-        "import hashlib; from medsynth_ray.data.phantom import Phantom, draw;"
+        "import hashlib; from medsynth_ray.data.adapters.phantom import Phantom, draw;"
         "print(hashlib.sha256(draw([3, 3, 3], config=Phantom.Config(size_px=32), seed=5).pixels.tobytes()).hexdigest())"
     )
     environment = {"PYTHONPATH": ":".join(sys.path)}

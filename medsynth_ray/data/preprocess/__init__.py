@@ -1,0 +1,1 @@
+"""One file for each step that changes real images before they are resized."""

@@ -24,8 +24,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from medsynth_ray.config import DataConfig, SplitConfig
-from medsynth_ray.data.dataset import Dataset, prepare
 from medsynth_ray.data.adapters.phantom import Phantom, draw
+from medsynth_ray.data.dataset import Dataset, prepare
 from medsynth_ray.images import batches
 
 TARGET = 20.0

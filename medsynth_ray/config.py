@@ -63,6 +63,9 @@ class DataConfig(_Section):
     """How much of train is used, for the classifier and for the generators."""
     channels: Literal["auto", 1, 3] = "auto"
     """1 grayscale, 3 RGB; auto: 1 if every image is gray."""
+    near_duplicates: Literal["join", "ignore"] = "join"
+    """join: images that are nearly the same (re-encoded, resized, mirrored, slightly cropped, re-lit) become one group,
+    so that no split tears them apart. ignore: they are not looked for; the report says so."""
     groups: Literal["required", "none"] = "required"
     """What a split must not tear apart (patient, lesion, volume). none: each image stands alone; the report says so."""
     min_class_images: int = Field(default=12, ge=3)
@@ -135,6 +138,8 @@ class QualityConfig(_Section):
     space: Spec = Spec(use="efficientnet_lite0")
     num_images: int = Field(default=200, ge=20)
     """Images drawn to measure a fit, classes as in val."""
+    checkpoint_images: int = Field(default=200, ge=0)
+    """Images drawn at every checkpoint of a fit, for the curve of quality against training images seen; 0: none."""
 
 
 class FitConfig(_Section):
@@ -221,6 +226,8 @@ class RuntimeConfig(_Section):
     threads_per_trial: int = Field(default=1, ge=1)
     address: str | None = None
     """Address of a running Ray cluster; None: a local Ray of our own (or RAY_ADDRESS)."""
+    checkpoint_s: float = Field(default=60.0, ge=0.0)
+    """Seconds between two checkpoints of a fit that are committed to the store: what a kill may cost."""
     object_store_gib: float = Field(default=0.5, gt=0.07)
     """Object store of a local Ray."""
 
@@ -273,6 +280,11 @@ class PublishedTable(_Section):
         for name, cells in self.rows.items():
             if len(cells) != len(self.columns):
                 raise ValueError(f"row {name!r} has {len(cells)} cells for {len(self.columns)} columns")
+        most = 100 if self.percent else 1
+        for name, cells in self.rows.items():
+            for column, value in zip(self.columns, cells, strict=True):
+                if column in self.proportions and value is not None and not 0 <= value <= most:
+                    raise ValueError(f"row {name!r}: {column} is {value:g}, a share must be in [0, {most}]")
         for field, known in (("proportions", self.columns), ("measured", tuple(self.rows)), ("metrics", self.columns)):
             unknown = sorted(set(getattr(self, field)) - set(known))
             if unknown:
@@ -340,7 +352,7 @@ class SweepConfig(_Section):
 
     @model_validator(mode="after")
     def _labels_are_free(self) -> SweepConfig:
-        taken = {"real_only", *ControlsConfig.model_fields} & set(self.generators)
+        taken = {"real_only", "real_showable", *ControlsConfig.model_fields} & set(self.generators)
         if taken:
             raise ValueError(f"generators: {sorted(taken)[0]!r} is the name of a control; label it otherwise")
         return self

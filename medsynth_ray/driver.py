@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 import shlex
 import socket
@@ -24,6 +25,8 @@ from medsynth_ray.engine.ledger import Ledger, heartbeat, read_spent
 from medsynth_ray.engine.plan import Decisions, Job, Schedule
 from medsynth_ray.engine.store import Record, Store, Unit
 from medsynth_ray.errors import AuditError, BudgetExceeded, ConfigError, TrialsFailed, Underpowered
+from medsynth_ray.images import ImageSet
+from medsynth_ray.seeds import derive
 from medsynth_ray.sweep import Plan
 
 if TYPE_CHECKING:
@@ -170,9 +173,10 @@ class Sweep:
         return {phase: float(np.mean(values)) for phase, values in sorted(phases.items())}
 
     def _plan(self, data: Dataset, *, writable: bool) -> Plan:
-        fingerprints = {name: data.part(name).fingerprint for name in ("train", "val", "test")}
+        splits = splits_of(self.config, data)
+        fingerprints = {name: images.fingerprint for name, images in splits.items()}
         decisions = Decisions(self.store, self.sweep_id, writable=writable)
-        return Plan(self.config, Jobs(self.config, fingerprints), decisions, data.part("train").counts())
+        return Plan(self.config, Jobs(self.config, fingerprints), decisions, splits["train"].counts())
 
     # --- run
 
@@ -183,10 +187,15 @@ class Sweep:
         on_schedule: Callable[[Schedule], None] = lambda schedule: None,
         on_start: Callable[[Job], None] = lambda job: None,
         on_end: Callable[[Job], None] = lambda job: None,
+        redo: Sequence[Unit] = (),
+        left: Sequence[dict[str, Any]] = (),
     ) -> SweepResult:
         """Do what is missing, write verdict, report and run.json, and return the result.
 
         A run that was killed goes on where it was; a finished one only reads.
+
+        redo: trials whose records are removed first; a fit that diverged is recorded and would not be tried again.
+        left: rows of `failures` that count as failed and are left alone; all others are tried again.
 
         Raises:
             AuditError: the images cannot be used.
@@ -202,13 +211,14 @@ class Sweep:
         ledger = Ledger(self.store, self.sweep_id, hours=budget.hours, trials=budget.trials)
         ledger.lead()
         try:
+            self._forget(redo)
             with self._mirror() as poll:
 
                 def ended(job: Job) -> None:
                     poll()
                     on_end(job)
 
-                return self._run_led(data, ledger, on_schedule, on_start, ended)
+                return self._run_led(data, ledger, left, on_schedule, on_start, ended)
         finally:
             ledger.release()
 
@@ -216,21 +226,26 @@ class Sweep:
         self,
         data: Dataset,
         ledger: Ledger,
+        left: Sequence[dict[str, Any]],
         on_schedule: Callable[[Schedule], None],
         on_start: Callable[[Job], None],
         on_end: Callable[[Job], None],
     ) -> SweepResult:
         self.store.overwrite(f"{self.folder}/config.yaml", yamlfile.dump(self.config).encode())
-        journal = Journal(self.store, self.sweep_id, data.class_names, real_images=self.config.report.real_images)
+        journal = Journal(
+            self.store, self.sweep_id, data.class_names, metric=self.config.verdict.metric,
+            real_images=self.config.report.real_images,
+        )  # fmt: skip
         plan = self._plan(data, writable=True)
-        schedule = Schedule(plan.steps(), self._lookup, journal.add)
+        schedule = Schedule(plan.steps(), self._lookup, journal.add, failed={row["key"] for row in left})
         on_schedule(schedule)
         ended = None
         if not schedule.done:
             from medsynth_ray.engine import tune
 
-            splits = {name: data.part(name) for name in ("train", "val", "test")}
+            splits = splits_of(self.config, data)
             ended = tune.run(schedule, self.config, self.store, splits, ledger, on_start=on_start, on_end=on_end)
+            ended.failures[:0] = left
         result = self._result(data, plan, schedule)
         result.write(self.command, ended)
         if schedule.done:
@@ -240,6 +255,40 @@ class Sweep:
 
     def _lookup(self, job: Job) -> Record | None:
         return self.store.record(job.unit)
+
+    def _forget(self, trials: Sequence[Unit]) -> None:
+        for unit in trials:
+            self.store.delete(f"{self.folder}/runs/{unit.key}.json")  # written anew, or MLflow would keep the old one
+            self.store.remove(unit)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Trials that failed and have no record, as the last run wrote them: rows with job, key, error, message."""
+        run = self.store.read_json(f"{self.folder}/run.json") or {}
+        return [row for row in run.get("failures", []) if self.store.read(f"trial/{row['key']}/record.json") is None]
+
+    def looks(self) -> list[str]:
+        """Sweeps of this store that have opened this locked test.
+
+        Raises:
+            AuditError: the images cannot be used.
+        """
+        return self.store.list(f"look/{self.data().part('test').fingerprint[:32]}")
+
+    def recorded(self) -> list[tuple[Job, Record]]:
+        """Every trial that has a record, as far as the plan is known.
+
+        Raises:
+            AuditError: the images cannot be used.
+        """
+        found: list[tuple[Job, Record]] = []
+        self._replay(lambda job, record: found.append((job, record)))
+        return found
+
+    def _replay(self, on_record: Callable[[Job, Record], None] | None = None) -> tuple[Plan, Schedule]:
+        """The plan as far as records and known failures take it; starts nothing."""
+        plan = self._plan(self.data(), writable=False)
+        failed = {row["key"] for row in self.failures()}
+        return plan, Schedule(plan.steps(), self._lookup, on_record, failed=failed)
 
     def _check_power(self) -> None:
         power = self.power()
@@ -267,7 +316,7 @@ class Sweep:
             mirror.close()
             if behind != 0:
                 many = "some runs" if behind is None else f"{behind} runs"
-                print(f"{many} are not mirrored to {uri} yet: `medsynth ui` mirrors them", file=sys.stderr)
+                print(f"{many} are not mirrored to {uri} yet: `medsynth sweep sync` mirrors them", file=sys.stderr)
 
     def mlflow_uri(self) -> str | None:
         """Where MLflow keeps this sweep; None if tracking is off, or the store is remote and no server is named."""
@@ -283,8 +332,10 @@ class Sweep:
         links: dict[str, str] = self.store.read_json(f"{self.folder}/mlflow.json") or {}
         return links
 
-    def sync(self, base_url: str) -> dict[str, Any]:
-        """Mirror what MLflow has not yet; `{mirrored, behind, links}`.
+    def sync(self, port: int = 5000) -> dict[str, Any]:
+        """Mirror what MLflow has not yet; `{mirrored, behind, problem, links, uri}`.
+
+        port: where `medsynth ui` serves a database file; the links begin with it, or with the server that was named.
 
         Raises:
             ConfigError: tracking is off.
@@ -294,16 +345,26 @@ class Sweep:
         uri = self.mlflow_uri()
         if uri is None:
             raise ConfigError("tracking.enabled is false, or the store is remote and tracking.mlflow_uri is not set")
-        state = mirror.sync(self.store.url, self.sweep_id, uri, base_url=base_url)
-        return {"mirrored": state.mirrored, "behind": state.behind, "links": state.links, "uri": uri}
+        named = uri.startswith(("http://", "https://"))
+        state = mirror.sync(self.store.url, self.sweep_id, uri, base_url=None if named else f"http://127.0.0.1:{port}")
+        return {
+            "mirrored": state.mirrored, "behind": state.behind, "problem": state.problem, "links": state.links,
+            "uri": uri,
+        }  # fmt: skip
 
-    def serve(self, port: int) -> None:
-        """Serve MLflow on localhost until interrupted; on a named server there is nothing to serve."""
-        from medsynth_ray.tracking.process import serve
+    def serve(self, port: int, *, browser: bool = False) -> None:
+        """Serve MLflow on localhost until interrupted; on a named server there is nothing to serve.
+
+        browser: open the sweep's charts once the server answers.
+        """
+        from medsynth_ray.tracking.process import open_page, serve
 
         uri = self.mlflow_uri()
+        page = self.links().get("charts") if browser else None
         if uri is not None and uri.startswith("sqlite:"):
-            serve(uri, port)
+            serve(uri, port, page=page)
+        elif page is not None:
+            open_page(page)
 
     def _raise_for(self, schedule: Schedule, ended: Ended | None, result: SweepResult) -> None:
         if ended is None:
@@ -350,20 +411,30 @@ class Sweep:
         Raises:
             AuditError: the images cannot be used.
         """
-        data = self.data()
-        plan = self._plan(data, writable=False)
-        schedule = Schedule(plan.steps(), self._lookup)
-        run = self.store.read_json(f"{self.folder}/run.json") or {}
-        failed = {failure["key"] for failure in run.get("failures", [])}
-        while (job := schedule.next()) is not None:
-            if job.unit.key in failed:
-                schedule.finish(job, None)
-        return self._result(data, plan, schedule)
+        plan, schedule = self._replay()
+        return self._result(self.data(), plan, schedule)
 
     def _result(self, data: Dataset, plan: Plan, schedule: Schedule) -> SweepResult:
         from medsynth_ray.results import SweepResult
 
         return SweepResult(self.config, self.store, data, plan, schedule, self.power())
+
+
+def splits_of(config: SweepConfig, data: Dataset) -> dict[str, ImageSet]:
+    """The image sets of a sweep by name: train (for classifiers), showable (for generators), val, test."""
+    from medsynth_ray.data.split import share_of_groups
+
+    whole, seed = data.part("train"), derive(config.seed, "real_share")
+
+    @functools.lru_cache
+    def part(share: float) -> ImageSet:
+        return whole if share == 1.0 else whole.take(share_of_groups(whole.labels, whole.groups, share, seed))
+
+    shares = config.data.real_share
+    return {
+        "train": part(shares.classifier), "showable": part(shares.generator),
+        "val": data.part("val"), "test": data.part("test"),
+    }  # fmt: skip
 
 
 def _max_fits(plan: Plan, label: str) -> int:

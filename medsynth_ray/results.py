@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medsynth_ray import yamlfile
 from medsynth_ray.config import SweepConfig
 from medsynth_ray.data.dataset import Dataset
-from medsynth_ray.driver import environment, quoted
+from medsynth_ray.driver import environment, splits_of
 from medsynth_ray.engine import pools
 from medsynth_ray.engine.bench import Bench, load_npy
 from medsynth_ray.engine.jobs import CONTROLS
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medsynth_ray.engine.tune import Ended
-    from medsynth_ray.report.view import NearCopy, Preview, ReportView
 
 
 class SweepResult:
@@ -49,6 +47,8 @@ class SweepResult:
             power,
         )
         self.folder = f"sweep/{config.sweep_id}"
+
+        self.splits = splits_of(config, data)
 
     # --- what came out
 
@@ -107,13 +107,16 @@ class SweepResult:
     def fit_records(self, arm: str) -> list[Record]:
         """The fit units, one for each part, that drew an arm's pool."""
         key = self.arm_pool(arm)["key"]
-        shard = self._record(f"shard/{self._record(f'kept/{key}')['inputs']['shards'][0]}")
-        return [self._record(f"fit/{fit}") for fit in shard["inputs"]["fits"]]
+        shard = self.record(f"shard/{self.record(f'kept/{key}')['inputs']['shards'][0]}")
+        return [self.record(f"fit/{fit}") for fit in shard["inputs"]["fits"]]
 
     def nearest_real(self, images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
-        """Row of the nearest train image, int64 (N,), and its Euclidean distance in the quality space, float (N,)."""
+        """Row of the nearest image that generators may be shown, int64 (N,), and its distance, float (N,).
+
+        The distance is Euclidean, in the quality space.
+        """
         space = self.config.fit.quality.space
-        real, synthetic = self._bench.features(self.data.part("train"), space), self._bench.features(images, space)
+        real, synthetic = self._bench.features(self.splits["showable"], space), self._bench.features(images, space)
         squared = (synthetic**2).sum(1)[:, None] + (real**2).sum(1)[None] - 2.0 * synthetic @ real.T
         nearest = squared.argmin(axis=1)
         return nearest, np.sqrt(np.maximum(squared[np.arange(len(nearest)), nearest], 0.0))
@@ -125,7 +128,7 @@ class SweepResult:
 
     @functools.cached_property
     def _bench(self) -> Bench:
-        return Bench(self.config, self.store, {name: self.data.part(name) for name in ("train", "val", "test")})
+        return Bench(self.config, self.store, self.splits)
 
     def _decided(self) -> Verdict:
         settings, winner = self.config.verdict, self.plan.winner
@@ -182,6 +185,12 @@ class SweepResult:
 
     def _caveats(self) -> list[str]:
         winner, found = self.plan.winner, []
+        train, showable = len(self.splits["train"]), len(self.splits["showable"])
+        if showable > train and winner is not None:
+            found.append(
+                f"the generator was shown {showable:,} real images, the classifier learns from {train:,} of them: a "
+                f"gain may come from the other {showable - train:,} real images and not from synthesis."
+            )
         if self.config.data.groups == "none":
             found.append("groups: none. Images of one patient may stand in train and test, which flatters every arm.")
         if winner is not None:
@@ -228,17 +237,19 @@ class SweepResult:
         row = next((r for r in self.plan.confirm if r["arm"] == "real_only"), None)
         return None if row is None else mean_score(row["result"], self.config.verdict.metric)
 
-    def _record(self, path: str) -> Record:
+    def record(self, path: str) -> Record:
+        """The record of the unit at `<kind>/<key>`."""
         record: Record = self.store.read_json(f"{path}/record.json")
         return record
 
     def _probs(self, row: Row) -> np.ndarray:
         """Class probabilities (S, N, K) of one arm, in the order of the repeats."""
         keys = row["result"]["scores"]
-        return np.stack([self._array(f"score/{keys[r]}", "probs.npy") for r in sorted(keys, key=int)])
+        return np.stack([self.array(f"score/{keys[r]}", "probs.npy") for r in sorted(keys, key=int)])
 
-    def _array(self, path: str, name: str) -> np.ndarray:
-        return load_npy(self.store.file(self._record(path), name))
+    def array(self, path: str, name: str) -> np.ndarray:
+        """A `.npy` file of the unit at `<kind>/<key>`."""
+        return load_npy(self.store.file(self.record(path), name))
 
     # --- rows
 
@@ -279,7 +290,7 @@ class SweepResult:
         numbers = self._known_numbers(row, phase, split) if result else empty
         share = numbers["num_synthetic"] / numbers["num_train"] if result else None
         return {
-            **numbers, "arm": row["arm"], "role": "control" if row["role"] == "control" else "candidate",
+            **numbers, "arm": row["arm"], "role": "candidate" if row["role"] == "winner" else row["role"],
             "generator": row["label"] or "", "mixer": row["mixer"], "ratio": row["ratio"], "phase": phase,
             "split": split, "metric": self.config.verdict.metric, "synthetic_share": share,
             "parameters": row["settings"]["parameters"] if row["settings"] else {},
@@ -292,7 +303,7 @@ class SweepResult:
 
     def _cost(self, units: Sequence[str]) -> float:
         """Seconds that these units took when they were computed."""
-        return round(float(sum(self._record(path)["meta"]["seconds"] for path in units)), 3)
+        return round(float(sum(self.record(path)["meta"]["seconds"] for path in units)), 3)
 
     def generators(self) -> list[dict[str, Any]]:
         """One row for each pool, and for each generator that never came to one."""
@@ -301,14 +312,15 @@ class SweepResult:
         rows += [
             self._rejected_row(label)
             for label in self.config.generators
-            if label not in with_pool and self._fits(label)
+            if label not in with_pool and self.fits_of(label)
         ]
         order = [*self.config.generators]
         return sorted(
             rows, key=lambda r: (r["role"], order.index(r["label"]) if r["label"] in order else 99, r["name"])
         )
 
-    def _fits(self, label: str) -> list[Row]:
+    def fits_of(self, label: str) -> list[Row]:
+        """Every rung of every setting of a generator, in the order of the search."""
         key = {"wave": 0, "share": 0.0, "candidate": ""}
         return sorted((f for f in self.plan.fits if f["label"] == label), key=lambda f: [f[k] for k in key])
 
@@ -321,7 +333,7 @@ class SweepResult:
 
     def _rejected_row(self, label: str) -> dict[str, Any]:
         """A generator none of whose settings passed: told by its last fit."""
-        fits = self._fits(label)
+        fits = self.fits_of(label)
         last = next((f for f in reversed(fits) if f["result"]), None)
         row = {"label": label, "name": label, "role": "candidate", "arm": (last or fits[-1])["arm"]}
         if last is None:
@@ -332,20 +344,6 @@ class SweepResult:
         status = "rejected" if not result["passed"] else "failed"
         reason = result["reason"] or "no quality number: " + "; ".join(m.get("reason", "") for m in result["measured"])
         return _generator_row(row, result, status, reason, self._cost(result["units"]))
-
-    def rung_rows(self) -> list[dict[str, Any]]:
-        """Successive halving: every rung of every setting."""
-        reached = {(f["label"], f["wave"], f["candidate"], f["share"]) for f in self.plan.fits}
-        rows = []
-        for label in self.config.generators:
-            for f in self._fits(label):
-                later = {s for (g, w, c, s) in reached if (g, w, c) == (label, f["wave"], f["candidate"])}
-                rows.append({
-                    "generator": label, "candidate": f["candidate"], "share": f["share"],
-                    "quality": f["result"] and f["result"]["quality"], "promoted": max(later) > f["share"],
-                    "parameters": f["arm"]["parameters"],
-                })  # fmt: skip
-        return rows
 
     # --- what is written
 
@@ -364,9 +362,10 @@ class SweepResult:
     def render(self, command: Sequence[str], run: dict[str, Any] | None = None) -> str:
         """Write report.html; returns its path."""
         from medsynth_ray.report.page import render
+        from medsynth_ray.result_view import Gatherer
 
         kept = run or self.store.read_json(f"{self.folder}/run.json") or {}
-        self.store.overwrite(f"{self.folder}/report.html", render(self.view(command, kept)).encode())
+        self.store.overwrite(f"{self.folder}/report.html", render(Gatherer(self).view(command, kept)).encode())
         return self.report_path
 
     def _run(self, ended: Ended | None) -> dict[str, Any]:
@@ -387,103 +386,6 @@ class SweepResult:
         if run.get("budget_reached"):
             return "budget reached"
         return "some trials failed" if run.get("failures") else "unfinished"
-
-    def view(self, command: Sequence[str], run: dict[str, Any]) -> ReportView:
-        """Everything that the report shows."""
-        from medsynth_ray.report.view import ReportView
-
-        return ReportView(
-            name=self.config.name, sweep_id=self.config.sweep_id, status=self.status(run),
-            description=self.config.description, verdict=self.verdict, arms=self.arm_rows(),
-            generators=self.generators(), rungs=self.rung_rows(), previews=self._previews(),
-            near_copies=self._near_copies(), audit=[f.to_json() for f in self.data.findings], counts=self.data.counts(),
-            class_names=self.data.class_names, power=self.power.to_json(), looks=self._looks(),
-            config_yaml=yamlfile.dump(self.config), command=quoted(command), run=run,
-        )  # fmt: skip
-
-    def _looks(self) -> int:
-        """How many sweeps of this store have opened this locked test."""
-        return len(self.store.list(f"look/{self.data.part('test').fingerprint[:32]}"))
-
-    def _previews(self) -> list[Preview]:
-        from medsynth_ray.report.view import REAL, Preview
-
-        found = []
-        if self.config.report.real_images:
-            train = self.data.part("train")
-            for c, name in enumerate(train.class_names):
-                found.append(Preview(REAL, name, train.of_class(c).pixels[: pools.PREVIEWS_PER_CLASS]))
-        for name, path in self._preview_units():
-            images, labels = self._array(path, "previews.npy"), self._array(path, "previews-labels.npy")
-            found += [Preview(name, self.data.class_names[c], images[labels == c]) for c in np.unique(labels)]
-        return found
-
-    def _preview_units(self) -> list[tuple[str, str]]:
-        units = [
-            (p["name"], f"kept/{p['result']['unit']}")
-            for p in self.plan.pools
-            if p["result"] and p["role"] != "control"
-        ]
-        named = {name for name, _ in units}
-        for label in self.config.generators:
-            last = next((f for f in reversed(self._fits(label)) if f["result"]), None)
-            if last is not None and not any(n == label or n.startswith(f"{label}.") for n in named):
-                units.append((label, f"quality/{last['result']['unit']}"))
-        shown = [(name, path) for name, path in units if self._may_show(path)]
-        return sorted(shown, key=lambda u: list(self.config.generators).index(u[0].split(".")[0]))
-
-    def _may_show(self, path: str) -> bool:
-        """Whether the images of a unit may be shown: images made from real ones only where real ones may."""
-        return self.config.report.real_images or not self._record(path)["result"]["has_sources"]
-
-    def _near_copies(self, most: int = 12) -> list[NearCopy]:
-        """The most suspicious pairs of each judged generator; none where no real image may be shown."""
-        if not self.config.report.real_images:
-            return []
-        train = self.data.part("train")
-        row_of = {str(name): i for i, name in enumerate(train.ids)}
-        found = []
-        for name, judged, images in self._judged():
-            ranked = sorted(judged["flagged"], key=lambda f: (f["score"], f["id"]))
-            for flag in ranked[:most]:
-                if flag["id"] in images:
-                    found.append(self._near_copy(name, flag, images[flag["id"]], train, row_of))
-        return found
-
-    def _near_copy(
-        self, name: str, flag: dict[str, Any], synthetic: np.ndarray, train: ImageSet, row_of: dict[str, int]
-    ) -> NearCopy:
-        from medsynth_ray.report.view import NearCopy
-
-        real = train.pixels[row_of[flag["real_id"]]] if flag["real_id"] in row_of else None
-        return NearCopy(name, flag["space"], flag["score"], synthetic, real, flag["id"], flag["real_id"])
-
-    def _judged(self) -> list[tuple[str, dict[str, Any], dict[str, np.ndarray]]]:
-        """(name, judgement, images by id) of every candidate pool or, without one, of its last fit's flagged images."""
-        found = []
-        for pool in self.plan.pools:
-            if pool["role"] == "candidate" and pool["result"]:
-                shards = self._record(f"kept/{pool['result']['unit']}")["inputs"]["shards"]
-                found.append((pool["name"], pool["result"], self._shard_images(shards, pool["result"]["flagged"])))
-        for label in self.config.generators:
-            if not any(p["label"] == label for p in self.plan.pools):
-                last = next((f for f in reversed(self._fits(label)) if f["result"]), None)
-                if last is not None:
-                    path = f"quality/{last['result']['unit']}"
-                    images, ids = self._array(path, "flagged.npy"), last["result"]["flagged_ids"]
-                    found.append((label, last["result"], dict(zip(ids, images, strict=True))))
-        return found
-
-    def _shard_images(self, shards: Sequence[str], flagged: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-        wanted = {flag["id"] for flag in sorted(flagged, key=lambda f: f["score"])[:50]}
-        images: dict[str, np.ndarray] = {}
-        for key in shards if wanted else []:
-            record = self._record(f"shard/{key}")
-            label, start = record["result"]["label"], record["result"]["start"]
-            pixels = load_npy(self.store.file(record, "images.npy"))
-            names = [f"synthetic/{self.data.class_names[label]}/{start + i}" for i in range(len(pixels))]
-            images |= {n: p for n, p in zip(names, pixels, strict=True) if n in wanted}
-        return images
 
 
 def _generator_row(pool: Row, result: Row, status: str, reason: str, cost_s: float) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from medsynth_ray.engine.plan import Decisions, Job, Steps, promote
 from medsynth_ray.seeds import derive
 
 Row = dict[str, Any]
+REFERENCE = "real_showable"
+"""Real only, on all images that the generators were shown, where `data.real_share` gives classifiers fewer: what more
+real images would do. It is shown beside the verdict and does not enter it."""
 
 
 @dataclass
@@ -45,7 +48,9 @@ class Plan:
     def steps(self) -> Steps:
         """Fit -> mix -> confirm."""
         yield [
-            self.jobs.embed(split, spaces) for split in ("train", "val") if (spaces := self.jobs.spaces("fit", "mix"))
+            self.jobs.embed(split, spaces)
+            for split in self._distinct("train", "showable", "val")
+            if (spaces := self.jobs.spaces("fit", "mix"))
         ]
         yield [
             self._real_only(),
@@ -57,6 +62,11 @@ class Plan:
         if self.winner is not None:
             yield from self._confirm(self.winner)
         self.complete = True
+
+    def _distinct(self, *splits: str) -> list[str]:
+        """The first name of each of these image sets."""
+        first = {self.jobs.fingerprints[split]: split for split in reversed(splits)}
+        return [split for split in splits if first[self.jobs.fingerprints[split]] == split]
 
     # --- phase 1: fit
 
@@ -192,12 +202,14 @@ class Plan:
 
     def _confirm(self, winner: Row) -> Steps:
         """The winner and every control on the locked test, repeat by repeat."""
-        self.decisions.look(self.jobs.fingerprints["test"], self.config.sweep_id)
+        self.decisions.look(self.jobs.fingerprints["test"], self.config.sweep_id, f"{winner['arm']} {winner['pool']}")
         if spaces := self.jobs.spaces("confirm"):
-            yield [self.jobs.embed(split, spaces) for split in ("train", "val", "test")]
+            yield [self.jobs.embed(split, spaces) for split in self._distinct("train", "showable", "val", "test")]
         repeats = range(self.config.confirm.repeats)
         sources: list[tuple[str, str, Row | None]] = [("winner", winner["arm"], winner), ("control", "real_only", None)]
         sources += [("control", c, self._control_row(c, winner)) for c in CONTROLS if self.applies(c, winner)]
+        if self.jobs.fingerprints["showable"] != self.jobs.fingerprints["train"]:
+            sources.append(("reference", REFERENCE, None))
         results = yield [self._confirm_one(name, row, r) for _, name, row in sources for r in repeats]
         for place, (role, name, row) in enumerate(sources):
             own = results[place * len(repeats) : (place + 1) * len(repeats)]
@@ -240,6 +252,7 @@ class Plan:
         return self.jobs.score(
             name, pool=pool, mixer=row["mixer"] if row else None, ratio=row["ratio"] if row else None,
             phase="confirm", repeats=[repeat], label=row["label"] if row else "", arm=row and row["settings"],
+            real="showable" if name == REFERENCE else "train",
         )  # fmt: skip
 
 

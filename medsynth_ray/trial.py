@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from medsynth_ray.engine import fits as fitting
 from medsynth_ray.engine import pools
 from medsynth_ray.engine.bench import Bench, save_npy
 from medsynth_ray.engine.store import Record
+from medsynth_ray.errors import Diverged
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Spec
 from medsynth_ray.stats.scores import confusion, scores
@@ -36,15 +38,18 @@ def embed(bench: Bench, *, split: str, spaces: list[dict[str, Any]]) -> Result:
 
 def fit(bench: Bench, *, arm: dict[str, Any], fit_seed: int, share: float) -> Result:
     """Take one generator's settings up to the rung `share`, draw a few images, let the gates judge, measure on val."""
-    source = pools.Source.of(arm, fit_seed)
+    source = fitting.Source.of(arm, fit_seed)
     quality = bench.config.fit.quality
-    fits = pools.fit_parts(bench, source, share)
+    try:
+        fits = fitting.fit_parts(bench, source, share)
+    except Diverged as error:
+        return _diverged(error, bench)
     draw = pools.draw_like_val(bench, source, fits, quality.num_images)
 
     def work(folder: Path) -> Result:
         pool = pools.draw(bench, source, fits, draw, folder)
         judged = pools.judge(bench, source, fits, pool, folder)
-        pools.save_previews(pool, folder)
+        pools.save_previews(pool.images, folder)
         flagged = pools.save_flagged(pool, judged, folder)
         measured = pools.measure(bench, quality.metric, quality.space, pool.images)
         quality_number = _smaller_is_better(bench, measured["value"]) if judged.passed else None
@@ -56,13 +61,56 @@ def fit(bench: Bench, *, arm: dict[str, Any], fit_seed: int, share: float) -> Re
         "val": bench.splits["val"].fingerprint, "test": bench.splits["test"].fingerprint, "seed": bench.config.seed,
     }  # fmt: skip
     record = bench.unit("quality", inputs, work)
-    return {**record["result"], "unit": record["key"], "units": _names([*fits, record])}
+    checkpoints = _checkpoints(bench, fits)
+    return {
+        **record["result"], "unit": record["key"], "checkpoints": checkpoints["result"]["rows"],
+        "curve": checkpoints["key"], "units": _names([*fits, record, checkpoints]),
+    }  # fmt: skip
+
+
+def _checkpoints(bench: Bench, fits: list[Record]) -> Record:
+    """Quality against training images seen: what the fit drew at every checkpoint up to this rung, measured on val."""
+    quality = bench.config.fit.quality
+    earlier = fitting.rung_before(bench, fits)
+    known = {row["step"]: row for row in _checkpoints(bench, earlier)["result"]["rows"]} if earlier else {}
+
+    def work(folder: Path) -> Result:
+        rows = []
+        for seen in fitting.seen(bench, fits):
+            if not len(seen.images):
+                continue
+            pools.save_previews(seen.images, folder / str(seen.step))
+            if seen.step not in known:
+                measured = pools.measure(bench, quality.metric, quality.space, seen.images)
+                known[seen.step] = {"step": seen.step, "images_seen": seen.images_seen, "measured": measured}
+            rows.append(known[seen.step])
+        return {"rows": rows}
+
+    inputs = {
+        "fits": [f["key"] for f in fits], "metric": bench.identity("metrics", quality.metric),
+        "space": bench.identity("spaces", quality.space), "val": bench.splits["val"].fingerprint,
+        "seed": bench.config.seed,
+    }  # fmt: skip
+    return bench.unit("curve", inputs, work)
+
+
+def _diverged(error: Diverged, bench: Bench) -> Result:
+    """A fit that came to nothing: recorded, so that this seed is not tried again unless somebody asks for it."""
+    none = [0] * bench.splits["train"].num_classes
+    return {
+        "passed": False, "reason": f"diverged: {error}", "diverged": str(error), "quality": None, "measured": [],
+        "gates": {}, "flagged": [], "flagged_ids": [], "kept": none, "judged": none, "fitted_on_unknown": False,
+        "has_sources": False, "unit": None, "curve": None, "checkpoints": [], "units": [],
+    }  # fmt: skip
 
 
 def pool(bench: Bench, *, arm: dict[str, Any], fit_seed: int, demand: list[int]) -> Result:
     """Grow a pool shard by shard until the gates keep `demand[c]` images of each class, or `max_oversample` is hit."""
-    source = pools.Source.of(arm, fit_seed)
-    fits = pools.fit_parts(bench, source, 1.0)
+    source = fitting.Source.of(arm, fit_seed)
+    try:
+        fits = fitting.fit_parts(bench, source, 1.0)
+    except Diverged as error:
+        return _diverged(error, bench)
     need, most = np.array(demand), np.ceil(np.array(demand) * bench.config.fit.max_oversample).astype(int)
     size = need.copy()
     while True:
@@ -74,7 +122,10 @@ def pool(bench: Bench, *, arm: dict[str, Any], fit_seed: int, demand: list[int])
         if not kept["result"]["passed"] or (short <= 0).all() or (grown <= drawn).all() or (grown <= size).all():
             break
         size = np.maximum(size, grown)
-    return {**kept["result"], "unit": kept["key"], "units": _names([*shards, kept])}
+    curve = _checkpoints(bench, fits) if fit_seed == 0 else None
+    return {
+        **kept["result"], "unit": kept["key"], "curve": curve and curve["key"], "units": _names([*shards, kept]),
+    }  # fmt: skip
 
 
 def score(
@@ -86,15 +137,16 @@ def score(
     classifier: dict[str, Any],
     on: str,
     repeats: list[int],
+    real: str,
 ) -> Result:
     """Fit the classifier on real images mixed with a pool (None: real only) and score it, once for each repeat."""
-    train = pools.mixed(bench, pool, None if mixer is None else Spec.model_validate(mixer), ratio)
+    train = pools.mixed(bench, real, pool, None if mixer is None else Spec.model_validate(mixer), ratio)
     spec = Spec.model_validate(classifier)
     records = [_score_once(bench, train, spec, on, repeat) for repeat in repeats]
     return {
         "repeats": {str(r): record["result"]["scores"] for r, record in zip(repeats, records, strict=True)},
         "scores": {str(r): record["key"] for r, record in zip(repeats, records, strict=True)},
-        "num_train": len(train), "num_synthetic": pools.count_synthetic(bench, train), "units": _names(records),
+        "num_train": len(train), "num_synthetic": pools.count_synthetic(bench, real, train), "units": _names(records),
     }  # fmt: skip
 
 

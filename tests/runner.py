@@ -45,12 +45,12 @@ class Runner:
     folder: Path
 
     def command(self, verb: str, *extra: str, text: str = MINI) -> list[str]:
-        """The command of a verb on the sweep file."""
+        """The command of a verb ("run", "sweep sync") on the sweep file."""
         path = self.folder / "mini.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         settings = [word for pair in ("store=store", *extra) for word in ("-s", pair)]
-        return [sys.executable, "-m", "medsynth_ray", verb, str(path), "--json", *settings]
+        return [sys.executable, "-m", "medsynth_ray", *verb.split(), str(path), "--json", *settings]
 
     def start(self, *extra: str, text: str = MINI) -> subprocess.Popen[str]:
         """Start a run."""

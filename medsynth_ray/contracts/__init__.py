@@ -21,7 +21,12 @@ from medsynth_ray.contracts._judging import (  # noqa: E402
     GateContract,
     MetricContract,
 )
-from medsynth_ray.contracts._producing import GeneratorContract, MixerContract, SamplerContract  # noqa: E402
+from medsynth_ray.contracts._producing import (  # noqa: E402
+    GeneratorContract,
+    MixerContract,
+    PreprocessorContract,
+    SamplerContract,
+)
 
 __all__ = [
     "ClassifierContract",
@@ -31,5 +36,6 @@ __all__ = [
     "GeneratorContract",
     "MetricContract",
     "MixerContract",
+    "PreprocessorContract",
     "SamplerContract",
 ]

@@ -1,7 +1,8 @@
-"""What holds for components that make image sets: samplers, generators, mixers."""
+"""What holds for components that make images or image sets: preprocessors, samplers, generators, mixers."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,42 @@ from medsynth_ray.errors import Stopped
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import ComponentConfig, Draw, GeneratorConfig, Pool, PoolShard
 from medsynth_ray.testing import LocalRuntime, toy_images
+
+
+class PreprocessorContract(RunContract):
+    """What every preprocessor must do."""
+
+    role = "preprocess"
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_the_kind_of_image_is_kept(self, config: ComponentConfig, channels: int) -> None:
+        """uint8 of as many dimensions, also of a read-only, strided view; the input stays."""
+        photograph = runs.toy_photograph(channels)
+        strided = np.repeat(photograph, 2, axis=1)[:, ::2]
+        strided.flags.writeable = False
+        before, step = runs.digest(photograph), config.build()
+        changed = step.apply(strided)
+        assert (changed.dtype, changed.ndim, changed.shape[2:]) == (np.uint8, photograph.ndim, photograph.shape[2:])
+        assert changed.size > 0
+        assert runs.digest(step.apply(photograph)) == runs.digest(changed)
+        assert runs.digest(photograph, strided) == runs.digest(runs.toy_photograph(channels), photograph)
+        assert runs.digest(photograph) == before
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 7, 3), (5, 2), (9, 9, 3), (40, 3)])
+    @pytest.mark.parametrize("level", [0, 128, 255])
+    def test_an_empty_picture_is_no_error(self, config: ComponentConfig, shape: tuple[int, ...], level: int) -> None:
+        """Images of one level, and tiny ones, come back as images."""
+        changed = config.build().apply(np.full(shape, level, dtype=np.uint8))
+        assert (changed.dtype, changed.ndim) == (np.uint8, len(shape))
+        assert changed.size > 0
+
+    def test_threads_do_not_disturb_each_other(self, config: ComponentConfig) -> None:
+        """One object, used by several threads at once: each image gets what it gets alone."""
+        step = config.build()
+        photographs = [np.roll(runs.toy_photograph(3), shift, axis=1) for shift in range(8)]
+        alone = [runs.digest(step.apply(photograph)) for photograph in photographs]
+        with ThreadPoolExecutor(4) as pool:
+            assert [runs.digest(changed) for changed in pool.map(step.apply, photographs)] == alone
 
 
 class SamplerContract(RunContract):

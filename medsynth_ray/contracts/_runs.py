@@ -49,6 +49,18 @@ def toy_pool(counts: tuple[int, ...], *, size_px: int = 16, seed: int = 2) -> Po
     return Pool(images, np.arange(len(ids), dtype=np.uint64), np.full(len(ids), ""), ("0" * 64,))
 
 
+def toy_photograph(channels: int, *, size_px: int = 96) -> np.ndarray:
+    """A photograph of a bright disc on black, with a dark blob and dark lines: uint8 (H, W), or (H, W, 3)."""
+    y, x = np.mgrid[:size_px, : size_px + 17]
+    half = size_px / 2
+    value = 150.0 + 40.0 * np.sin(x / 9.0) + np.random.default_rng(0).normal(0.0, 3.0, x.shape)
+    value[np.hypot(y - 1.1 * half, x - 0.9 * half) < 0.25 * half] = 50.0
+    value[np.abs(y - x - 5) < 1.5] -= 60.0
+    value[np.hypot(y - half, x - half) > 0.9 * half] = 2.0
+    gray = np.clip(value, 0.0, 255.0).astype(np.uint8)
+    return gray if channels == 1 else np.stack([gray, gray // 2, gray // 3], axis=-1)
+
+
 def draw_images(generator: Any, draw: Draw, shown: ImageSet, runtime: Runtime) -> PoolShard:
     """Every shard of a draw, joined."""
     sources = shown if generator.needs_sources else None
@@ -120,6 +132,10 @@ def _run_generator(generator: Any, size_px: int, runtime: LocalRuntime) -> str:
     return digest(shard.images, shard.source_ids)
 
 
+def _run_preprocessor(step: Any, size_px: int, runtime: LocalRuntime) -> str:
+    return digest(*(step.apply(toy_photograph(channels)) for channels in (1, 3)))
+
+
 def _run_sampler(sampler: Any, size_px: int, runtime: LocalRuntime) -> str:
     return digest(*(part.fingerprint for part in sampler.select(toy_images(size_px=size_px), seed=3, runtime=runtime)))
 
@@ -153,6 +169,7 @@ def _run_classifier(classifier: Any, size_px: int, runtime: LocalRuntime) -> str
 
 
 _RUNS: dict[str, Callable[[Any, int, LocalRuntime], str]] = {
+    "preprocess": _run_preprocessor,
     "generators": _run_generator,
     "samplers": _run_sampler,
     "gates": _run_gate,

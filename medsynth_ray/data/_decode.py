@@ -8,10 +8,18 @@ import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import PurePosixPath
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from medsynth_ray.data._colour import to_gray_or_rgb
+from medsynth_ray.data._depth import Window, array_range, bits_per_channel, deep_colour, full_range, windowed
+from medsynth_ray.data._refused import Refused as Refused
+from medsynth_ray.data._refused import Remarks
+from medsynth_ray.errors import ConfigError
+
+Resize = Literal["stretch", "pad", "crop"]
 MAX_PIXELS = 64_000_000
 """Checked from the header, before a pixel is decoded."""
 EXTENSIONS = {
@@ -30,14 +38,13 @@ _BROKEN = (
     struct.error, zlib.error,
 )  # fmt: skip
 """What Pillow's parsers raise on damaged files."""
-
-
-class Refused(Exception):
-    """The image cannot be used. kind: short, the same for all such images; detail: about this one."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(detail)
-        self.kind, self.detail = kind, detail
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""EXIF orientation -> what turns the stored pixels upright."""
 
 
 @dataclass(frozen=True)
@@ -52,32 +59,71 @@ class Decoded:
     remarks: tuple[tuple[str, str], ...]
 
 
-def decode(source: bytes | np.ndarray, name: str) -> Decoded:
-    """Decode in full.
+def decode(source: bytes | np.ndarray, name: str, window: Window = None) -> Decoded:
+    """Decode in full. window: how more than 8 bits a channel become 8.
 
     Raises:
-        Refused: empty, damaged, not an image, too large, several frames, more than 8 bits a channel.
+        Refused: empty, damaged, not an image, too large, several frames, or more than 8 bits a channel and no window.
+        ConfigError: an optional package is needed for this image and missing.
     """
-    remarks: list[tuple[str, str]] = []
+    remarks: Remarks = []
     try:
-        opened = _from_array(source) if isinstance(source, np.ndarray) else _open(source, name, remarks)
-        image = _to_gray_or_rgb(ImageOps.exif_transpose(opened), remarks)
+        if isinstance(source, np.ndarray):
+            opened = _from_array(source, window, remarks)
+        else:
+            opened = _open(source, name, window, remarks)
+        image = to_gray_or_rgb(opened, remarks)
+    except ConfigError:  # is a ValueError, too
+        raise
     except _BROKEN as error:
         raise Refused("unreadable", f"damaged or cut off ({error})") from error
-    image, content = _canonical(image)
+    image, content = canonical(image)
     digest = hashlib.blake2b(f"{content.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(content).data)
     return Decoded(image, digest.digest(), tuple(remarks))
 
 
-def shrink(image: Image.Image, size_px: int, channels: int) -> np.ndarray:
-    """Resize to uint8 (size_px, size_px, channels): bicubic, antialiased, aspect ratio not kept."""
+def shrink(image: Image.Image, size_px: int, channels: int, resize: Resize = "stretch") -> np.ndarray:
+    """Resize to uint8 (size_px, size_px, channels): bicubic, antialiased.
+
+    stretch: the aspect ratio is not kept. pad: the whole image, on black. crop: its largest centred square.
+    """
     wanted = image.convert("L") if channels == 1 and image.mode == "RGB" else image
-    pixels = np.asarray(wanted.resize((size_px, size_px), Image.Resampling.BICUBIC))
+    size, bicubic = (size_px, size_px), Image.Resampling.BICUBIC
+    if resize == "stretch" or wanted.width == wanted.height:
+        made = wanted.resize(size, bicubic)
+    else:
+        made = (ImageOps.pad if resize == "pad" else ImageOps.fit)(wanted, size, bicubic)
+    pixels = np.asarray(made)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], channels, axis=2)
 
 
-def _open(data: bytes, name: str, remarks: list[tuple[str, str]]) -> Image.Image:
+def canonical(image: Image.Image) -> tuple[Image.Image, np.ndarray]:
+    """The image as L if its channels are equal everywhere, and its pixels (a sparse look first: most are not)."""
+    pixels = np.asarray(image)
+    if image.mode == "RGB" and _is_gray(pixels[::16, ::16]) and _is_gray(pixels):
+        image = image.getchannel(0)
+        pixels = np.asarray(image)
+    return image, pixels
+
+
+def _open(data: bytes, name: str, window: Window, remarks: Remarks) -> Image.Image:
+    """The image, upright, at most 8 bits a channel."""
+    image = _open_checked(data, name)
+    suffix, stored = PurePosixPath(name).suffix.lower(), "JPEG" if image.format == "MPO" else str(image.format)
+    if stored != EXTENSIONS.get(suffix, stored):
+        remarks.append(("content_type", f"is {stored}"))
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    if turn is not None:
+        remarks.append(("rotated", "turned upright as its EXIF tag says"))
+    bits = bits_per_channel(image, data)
+    if bits <= 8:
+        image.load()
+        return ImageOps.exif_transpose(image)
+    return _open_deep(image, data, bits, window, remarks, turn)
+
+
+def _open_checked(data: bytes, name: str) -> Image.Image:
     if not data:
         raise Refused("unreadable", "0 bytes")
     try:
@@ -90,21 +136,36 @@ def _open(data: bytes, name: str, remarks: list[tuple[str, str]]) -> Image.Image
         raise Refused("too_many_pixels", f"{image.width} x {image.height}; at most {MAX_PIXELS} pixels are read")
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise Refused("several_frames", f"{getattr(image, 'n_frames', 1)} frames; save each as its own file")
-    bits = _bits_per_channel(image, data)
-    if bits > 8:
-        raise Refused("high_depth", f"{bits} bits a channel; 8 are allowed, so save a windowed 8-bit copy")
-    suffix, stored = PurePosixPath(name).suffix.lower(), "JPEG" if image.format == "MPO" else image.format
-    if stored != EXTENSIONS.get(suffix, stored):
-        remarks.append(("content_type", f"is {stored}"))
-    image.load()
     return image
 
 
-def _from_array(pixels: np.ndarray) -> Image.Image:
-    if pixels.dtype != np.uint8:
-        raise Refused("high_depth", f"{pixels.dtype} array; uint8 is allowed")
+def _open_deep(
+    image: Image.Image, data: bytes, bits: int, window: Window, remarks: Remarks, turn: Image.Transpose | None
+) -> Image.Image:
+    what = f"{bits} bits a channel"
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        raw, full = np.asarray(ImageOps.exif_transpose(image)), full_range(image, bits)
+        turn = None
+    else:
+        raw = deep_colour(data, window)
+        full = array_range(raw)
+    shown, outside = windowed(raw[..., :3] if raw.ndim == 3 else raw, window, full, what)
+    remarks.append(("window", outside))
+    if raw.ndim == 3 and raw.shape[2] == 4:
+        alpha, _ = windowed(raw[..., 3:], "full", full or (0.0, 1.0), what)
+        shown = np.concatenate([shown, alpha], axis=2)
+    made = Image.fromarray(shown)
+    return made if turn is None else made.transpose(turn)
+
+
+def _from_array(pixels: np.ndarray, window: Window, remarks: Remarks) -> Image.Image:
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)) or pixels.size == 0:
         raise Refused("unreadable", f"array of shape {pixels.shape}; (H, W), (H, W, 1) or (H, W, 3) is allowed")
+    if pixels.dtype.kind not in "iuf":
+        raise Refused("unreadable", f"{pixels.dtype} array; integers and floats are allowed")
+    if pixels.dtype != np.uint8:
+        pixels, outside = windowed(pixels, window, array_range(pixels), f"{pixels.dtype} array")
+        remarks.append(("window", outside))
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
@@ -124,38 +185,6 @@ def _not_an_image(data: bytes, name: str) -> Refused:
 
 def _is_text(head: bytes) -> bool:
     return all(byte in (9, 10, 13) or 32 <= byte < 127 for byte in head)
-
-
-def _bits_per_channel(image: Image.Image, data: bytes) -> int:
-    """Pillow reads 16-bit RGB PNG and TIFF as 8-bit without a word, so the header is asked where there is one."""
-    if image.format == "PNG":
-        return data[24]
-    if image.format == "TIFF":
-        return int(max(image.tag_v2.get(258, (1,))))  # type: ignore[attr-defined]
-    return {"I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
-
-
-def _to_gray_or_rgb(image: Image.Image, remarks: list[tuple[str, str]]) -> Image.Image:
-    if image.mode in ("1", "L", "RGB") and "transparency" not in image.info:
-        return image.convert("L") if image.mode == "1" else image
-    if image.mode == "P":
-        remarks.append(("palette", "palette colours written out"))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        remarks.append(("transparency", "alpha channel laid on black"))
-        return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
-    if image.mode != "P":
-        remarks.append(("colour_space", f"{image.mode} converted to RGB without a colour profile"))
-    return image.convert("RGB")
-
-
-def _canonical(image: Image.Image) -> tuple[Image.Image, np.ndarray]:
-    """The image as L if its channels are equal everywhere, and its pixels (a sparse look first: most are not)."""
-    pixels = np.asarray(image)
-    if image.mode == "RGB" and _is_gray(pixels[::16, ::16]) and _is_gray(pixels):
-        image = image.getchannel(0)
-        pixels = np.asarray(image)
-    return image, pixels
 
 
 def _is_gray(pixels: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""Reads metadata.csv or metadata.jsonl into rows of strings, each with the image's path in one spelling."""
+"""Reads tables (CSV, JSON lines, workbooks) into rows of strings, each with the image's path in one spelling."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import unicodedata
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,18 +30,31 @@ def normal_path(path: str) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-def read_table(data: bytes, name: str, path_column: str | None) -> Table:
-    """Parse the file called `name` (.csv or .jsonl, UTF-8).
+def read_rows(data: bytes, name: str) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """Columns and rows of the file called `name`: .xlsx (first sheet), .jsonl, .tab and .tsv (tab-separated), else CSV.
 
     Raises:
-        AuditError: not UTF-8, malformed, or without a path column; names the line or the columns that are there.
+        AuditError: not UTF-8, or malformed; names the line. A workbook, where openpyxl is not installed.
     """
+    if name.endswith(".xlsx"):
+        return _sheet(data, name)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AuditError(f"{name}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
-    lines = list(_jsonl_rows(text, name) if name.endswith(".jsonl") else _csv_rows(text, name))
-    columns = tuple(dict.fromkeys(key for row in lines for key in row))
+    if not name.endswith(".jsonl"):
+        return _csv_rows(text, name)
+    rows = list(_jsonl_rows(text, name))
+    return tuple(dict.fromkeys(key for row in rows for key in row)), rows
+
+
+def read_table(data: bytes, name: str, path_column: str | None) -> Table:
+    """Parse the file called `name` (see `read_rows`), whose rows are keyed by path.
+
+    Raises:
+        AuditError: not UTF-8, malformed, or without a path column; names the line or the columns that are there.
+    """
+    columns, lines = read_rows(data, name)
     column = path_column or next((c for c in PATH_COLUMNS if c in columns), None)
     if column not in columns:
         wanted = repr(path_column) if path_column else "'path' or 'file_name'"
@@ -55,20 +69,37 @@ def read_table(data: bytes, name: str, path_column: str | None) -> Table:
     return Table(tuple(c for c in columns if c != column), rows, repeats)
 
 
-def _csv_rows(text: str, name: str) -> Iterator[dict[str, str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _sheet(data: bytes, name: str) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    import pandas as pd
+
     try:
-        header = [column.strip() for column in next(reader, [])]
+        frame = pd.read_excel(io.BytesIO(data), dtype=str, keep_default_na=False, engine="openpyxl")
+    except ImportError as error:
+        cure = "`pip install openpyxl`, or save the sheet as CSV (UTF-8) under the same name with .csv"
+        raise AuditError(f"{name}: reading a workbook needs openpyxl, which is not installed; {cure}") from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise AuditError(f"{name}: no readable workbook ({error})") from error
+    columns = tuple(str(column).strip() for column in frame.columns)
+    return columns, [dict(zip(columns, map(str.strip, row), strict=True)) for row in frame.to_numpy(dtype=str)]
+
+
+def _csv_rows(text: str, name: str) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    delimiter = "\t" if name.endswith((".tab", ".tsv")) else ","
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    rows = []
+    try:
+        header = tuple(column.strip() for column in next(reader, []))
         if len(set(header)) < len(header):
-            raise AuditError(f"{name}: a column name occurs twice in {header}")
+            raise AuditError(f"{name}: a column name occurs twice in {list(header)}")
         for values in reader:
             if len(values) > len(header):
                 raise AuditError(f"{name} line {reader.line_num}: {len(values)} values for {len(header)} columns")
             if values:
                 padded = values + [""] * (len(header) - len(values))
-                yield {column: value.strip() for column, value in zip(header, padded, strict=True)}
+                rows.append({column: value.strip() for column, value in zip(header, padded, strict=True)})
     except csv.Error as error:
         raise AuditError(f"{name} line {reader.line_num}: {error}") from None
+    return header, rows
 
 
 def _jsonl_rows(text: str, name: str) -> Iterator[dict[str, str]]:

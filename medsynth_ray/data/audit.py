@@ -12,12 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from medsynth_ray.data._near import NearPair
 from medsynth_ray.protocols import ImageRecord
 
 Severity = Literal["stop", "quarantine", "warn", "info"]
 SEVERITIES: tuple[Severity, ...] = ("stop", "quarantine", "warn", "info")
 _NAMED = 5
 """So many images are named in a message; `ids` holds all."""
+_NAME_LENGTH = 100
+"""Longer names are shown by their two ends."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,10 @@ def listed(details: Mapping[str, str] | Iterable[str]) -> str:
 
 
 def _safe(name: str) -> str:
-    """A file name on one line, without control or direction-changing characters."""
-    return name if name.isprintable() else ascii(name)[1:-1]
+    """A file name on one line, not too long, without control or direction-changing characters."""
+    shown = name if name.isprintable() else ascii(name)[1:-1]
+    half = _NAME_LENGTH // 2
+    return shown if len(shown) <= _NAME_LENGTH else f"{shown[:half]}[...]{shown[-half:]}"
 
 
 def gathered(kind: str, severity: Severity, what: str, details: Mapping[str, str]) -> list[Finding]:
@@ -66,10 +71,15 @@ _READING: dict[str, tuple[Severity, str]] = {
     "too_many_pixels": ("quarantine", "too many pixels"),
     "several_frames": ("quarantine", "animated or multi-page"),
     "high_depth": ("quarantine", "more than 8 bits a channel"),
+    "preprocess": ("quarantine", "a step of data.preprocess cannot use it"),
+    "changed": ("quarantine", "the file changed while it was read"),
     "content_type": ("warn", "the file is of another type than its name says"),
     "palette": ("warn", "palette image"),
     "transparency": ("warn", "transparent image"),
-    "colour_space": ("warn", "neither gray nor RGB"),
+    "colour_space": ("warn", "colours are not known exactly"),
+    "colour_profile": ("info", "colour profile applied"),
+    "window": ("info", "more than 8 bits a channel, data.window applied"),
+    "rotated": ("info", "turned upright"),
 }
 
 
@@ -130,8 +140,59 @@ def _copies(digests: np.ndarray) -> list[np.ndarray]:
     return [rows for rows in np.split(order, np.cumsum(counts)[:-1]) if len(rows) > 1]
 
 
-def joined_groups(groups: np.ndarray, digests: np.ndarray) -> np.ndarray:
-    """Groups str (N,) after joining (union-find) those that share an image; a joined group has the smallest name."""
+def near_findings(
+    ids: np.ndarray, labels: np.ndarray, groups: np.ndarray, given: np.ndarray, pairs: Sequence[NearPair]
+) -> list[Finding]:
+    """Near duplicates: those across given splits stop the sweep, all others are in one group from now on.
+
+    ids, labels, groups, given: str (N,), as in `duplicate_findings`; groups before joining. pairs: rows of these.
+    """
+    kept = [p for p in pairs if groups[p.first] == groups[p.second]]
+    joined = [p for p in pairs if groups[p.first] != groups[p.second]]
+    clash = [p for p in pairs if labels[p.first] != labels[p.second]]
+    torn = [p for p in pairs if given[p.first] != given[p.second]]
+    cure = "remove one of each, or set split.given: ignore"
+    return [
+        *_paired("near_duplicate", "info", "near duplicates within one group", ids, kept),
+        *_paired("near_duplicate", "warn", "near duplicates in different groups, which are now joined", ids, joined),
+        *_paired("near_duplicate_labels", "warn", "near duplicates under two labels, all are kept", ids, clash, labels),
+        *_paired(
+            "near_duplicate_across_splits", "stop", f"near duplicates in two given splits; {cure}", ids, torn, given
+        ),
+    ]
+
+
+def _paired(
+    kind: str,
+    severity: Severity,
+    what: str,
+    ids: np.ndarray,
+    pairs: Sequence[NearPair],
+    names: np.ndarray | None = None,
+) -> list[Finding]:
+    """One finding for all pairs; in `ids` partners stand side by side. names: what to say of each image."""
+    if not pairs:
+        return []
+    shown = []
+    for pair in pairs[:_NAMED]:
+        turn = "" if pair.turn == "upright" else f"{pair.turn}, "
+        one, two = (f"{_safe(str(ids[i]))}{f' ({names[i]})' if names is not None else ''}" for i in _rows(pair))
+        shown.append(f"{one} ~ {two} ({turn}{pair.score:.2f})")
+    more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
+    head = f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''}: {what}"
+    about = dict.fromkeys(str(ids[i]) for pair in pairs for i in _rows(pair))
+    return [Finding(kind, severity, f"{head}: {', '.join(shown)}{more}", tuple(about))]
+
+
+def _rows(pair: NearPair) -> tuple[int, int]:
+    return pair.first, pair.second
+
+
+def joined_groups(groups: np.ndarray, digests: np.ndarray, pairs: Iterable[NearPair] = ()) -> np.ndarray:
+    """Groups str (N,) after joining (union-find) those that share an image, or hold near duplicates of each other.
+
+    A joined group has the smallest name.
+    """
     parent = {str(group): str(group) for group in groups}
 
     def root(group: str) -> str:
@@ -140,7 +201,7 @@ def joined_groups(groups: np.ndarray, digests: np.ndarray) -> np.ndarray:
             group = parent[group]
         return group
 
-    for rows in _copies(digests):
+    for rows in [*_copies(digests), *(np.array(_rows(pair)) for pair in pairs)]:
         roots = sorted({root(str(group)) for group in groups[rows]})
         parent.update(dict.fromkeys(roots, roots[0]))
     return np.array([root(str(group)) for group in groups], dtype=str)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medsynth_ray.data._decode import Refused, decode, shrink
+from medsynth_ray.data._depth import check_window
+from medsynth_ray.data._near import NearPair, find_pairs
+from medsynth_ray.data._reading import Progress, read_all, remarks_of, sha_of, stamps_of, step_identity
+from medsynth_ray.data._thumbnails import thumbnails
 from medsynth_ray.data.audit import (
     SEVERITIES,
     Finding,
@@ -20,6 +21,7 @@ from medsynth_ray.data.audit import (
     duplicate_findings,
     group_findings,
     joined_groups,
+    near_findings,
     quarantined,
     reading_findings,
     record_findings,
@@ -28,28 +30,31 @@ from medsynth_ray.data.audit import (
 from medsynth_ray.data.split import SPLITS, split_groups, torn_groups
 from medsynth_ray.errors import AuditError, StoreError
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Adapter, ImageRecord
+from medsynth_ray.protocols import ImageRecord
 
 if TYPE_CHECKING:
     from medsynth_ray.config import DataConfig, SplitConfig
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Moves when decoding, audit or split give other results for the same files."""
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """What a sweep works on; nothing in it changes any more.
 
-    images: the usable images, sorted by id, groups joined where they share an image. splits: str (N,) of train, val,
-    test. table: a dict for each image: id, label, group, split, metadata columns. findings: of the audit, no stop.
+    images: the usable images, sorted by id, groups joined where they share an image or a near duplicate. splits: str
+    (N,) of train, val, test. table: a dict for each image: id, label, group, split, metadata columns. findings: of the
+    audit, no stop. thumbnails: id -> uint8 (S, S, 1 or 3), S <= 64, of the first 8 images of each finding, those that
+    were set aside included. stamps: id -> hash of what the scan said of it, for all images that were found.
     """
 
     images: ImageSet
     splits: np.ndarray
     table: list[dict[str, str]]
     findings: tuple[Finding, ...] = ()
+    thumbnails: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    stamps: dict[str, str] = field(default_factory=dict, repr=False)
     _parts: dict[str, ImageSet] = field(default_factory=dict, repr=False)
 
     @property
@@ -60,7 +65,7 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """sha256 over images and splits: 64 hex digits."""
-        return _sha([self.images.fingerprint, *map(str, self.splits)])
+        return sha_of([self.images.fingerprint, *map(str, self.splits)])
 
     def part(self, split: str) -> ImageSet:
         """The images of "train", "val" or "test", sorted by id.
@@ -79,14 +84,18 @@ class Dataset:
         return {split: self.part(split).counts().tolist() for split in SPLITS}
 
     def save(self, folder: Path) -> None:
-        """Write images.safetensors and dataset.json; the same data set gives the same bytes."""
+        """Write images.safetensors, thumbnails.safetensors and dataset.json; the same data set gives the same bytes."""
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {"pixels": self.images.pixels, "labels": self.images.labels}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "images.safetensors")
+        small = {str(place): np.ascontiguousarray(self.thumbnails[name]) for place, name in enumerate(self.thumbnails)}
+        save_file(small, folder / "thumbnails.safetensors")
         text = {
             "fingerprint": self.fingerprint,
+            "thumbnails": list(self.thumbnails),
+            "stamps": self.stamps,
             "class_names": self.class_names,
             "table": self.table,
             "findings": [finding.to_json() for finding in self.findings],
@@ -107,7 +116,10 @@ class Dataset:
         columns = {key: [row[key] for row in text["table"]] for key in ("id", "group", "split")}
         ids, groups, splits = (np.array(column, dtype=str) for column in columns.values())
         images = ImageSet(arrays["pixels"], arrays["labels"], groups, ids, tuple(text["class_names"]))
-        found = cls(images, _read_only(splits), text["table"], tuple(map(Finding.from_json, text["findings"])))
+        findings = tuple(map(Finding.from_json, text["findings"]))
+        small = load_file(folder / "thumbnails.safetensors")
+        shown = {name: small[str(place)] for place, name in enumerate(text["thumbnails"])}
+        found = cls(images, _read_only(splits), text["table"], findings, shown, text["stamps"])
         if found.fingerprint != text["fingerprint"]:
             raise StoreError(f"{folder}: fingerprint is {found.fingerprint}, dataset.json says {text['fingerprint']}")
         return found
@@ -121,15 +133,33 @@ def source_key(config: DataConfig, split: SplitConfig) -> dict[str, Any]:
         ConfigError: unknown adapter or setting.
     """
     adapter = config.adapter_config().build()
-    rows = [[r.id, r.label, r.group, r.split, r.stamp, sorted(r.meta.items())] for r in adapter.scan()]
+    stamps = stamps_of(adapter.scan())
+    # real_share takes from train what is decoded and split already.
+    settings = set(type(config).model_fields) - {"preprocess", "real_share"}
     return {
         "code_version": CODE_VERSION,
         "adapter": config.adapter,
         "adapter_version": adapter.version,
         "source": adapter.config.identity(),
-        "preprocess": config.model_dump(mode="json", include=set(type(config).model_fields)),
+        "reading": config.model_dump(mode="json", include=settings),
+        "preprocess": [step_identity(config, number) for number in range(len(config.preprocess))],
         "split": split.model_dump(mode="json"),
-        "records_sha256": _sha([rows, [f.to_json() for f in getattr(adapter, "findings", [])]]),
+        "records_sha256": sha_of([stamps, [f.to_json() for f in getattr(adapter, "findings", [])]]),
+    }
+
+
+def changed(config: DataConfig, data: Dataset) -> dict[str, list[str]]:
+    """Ids of images "added", "removed" and "changed" (file or metadata) since `data` was prepared; reads no pixel.
+
+    Raises:
+        AuditError: the data cannot be listed.
+        ConfigError: unknown adapter or setting.
+    """
+    now, then = stamps_of(config.adapter_config().build().scan()), data.stamps
+    return {
+        "added": sorted(now.keys() - then.keys()),
+        "removed": sorted(then.keys() - now.keys()),
+        "changed": sorted(name for name in now.keys() & then.keys() if now[name] != then[name]),
     }
 
 
@@ -152,7 +182,9 @@ def prepare(
     ids = np.array([seen.records[i].id for i in rows], dtype=str)
     images = ImageSet(seen.pixels, labels, seen.groups[rows], ids, tuple(map(str, names)))
     table = [_row(seen.records[i], str(seen.groups[i]), str(s)) for i, s in zip(rows, seen.splits, strict=True)]
-    return Dataset(images, _read_only(seen.splits), table, tuple(seen.findings))
+    return Dataset(
+        images, _read_only(seen.splits), table, tuple(seen.findings), seen.thumbnails, stamps_of(seen.records)
+    )
 
 
 def audit(
@@ -187,7 +219,10 @@ def _label_counts(labels: np.ndarray) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Examined:
-    """labels, groups: str, one for each record. usable: rows of `records`; pixels and splits are theirs."""
+    """labels, groups: str, one for each record. usable: rows of `records`; pixels and splits are theirs.
+
+    thumbnails: of images that findings name.
+    """
 
     records: list[ImageRecord]
     labels: np.ndarray
@@ -196,14 +231,16 @@ class _Examined:
     pixels: np.ndarray
     splits: np.ndarray | None
     findings: list[Finding]
+    thumbnails: dict[str, np.ndarray]
 
 
 def _examine(config: DataConfig, split: SplitConfig, num_threads: int, progress: Progress | None) -> _Examined:
+    check_window(config.window)
     adapter = config.adapter_config().build()
     records = adapter.scan()
     findings = [*getattr(adapter, "findings", []), *record_findings(records, config.groups)]
-    reads, pixels = _read_all(adapter, records, config, num_threads, progress)
-    findings += reading_findings({record.id: read.remarks for record, read in zip(records, reads, strict=True)})
+    reads, pixels, prints = read_all(adapter, records, config, num_threads, progress)
+    findings += reading_findings(remarks_of(records, reads, stamps_of(config.adapter_config().build().scan())))
     given, more = _given(records, split)
     findings += more
 
@@ -213,7 +250,11 @@ def _examine(config: DataConfig, split: SplitConfig, num_threads: int, progress:
     good = _rows_without(findings, ids)
     digests = np.frombuffer(b"".join(reads[i].digest for i in good), dtype="V16")
     findings += duplicate_findings(ids[good], labels[good], digests, given[good])
-    joined = joined_groups(groups[good], digests)
+    pairs, more = _near(findings, ids, labels, groups, given, prints)
+    findings += more
+    place = {int(row): at for at, row in enumerate(good)}
+    near = [replace(pair, first=place[pair.first], second=place[pair.second]) for pair in pairs]
+    joined = joined_groups(groups[good], digests, near)
     groups = groups.astype(np.result_type(groups, joined))
     groups[good] = joined
     usable = _rows_without(findings, ids)
@@ -221,50 +262,35 @@ def _examine(config: DataConfig, split: SplitConfig, num_threads: int, progress:
     findings += class_findings(labels[usable], config.min_class_images, sorted(set(labels) - {""}))
     findings += share_findings(findings, ids, config.max_quarantine_share)
     splits, more = _split(labels[usable], groups[usable], given[usable], split)
+    findings += more
+    decoded = {record.id: row for row, record in enumerate(records) if reads[row].digest}
     gray = config.channels == "auto" and len(usable) > 0 and all(reads[i].gray for i in usable)
     kept = pixels if len(usable) == len(pixels) else pixels[usable]
-    return _Examined(
-        records, labels, groups, usable, np.ascontiguousarray(kept[..., :1] if gray else kept), splits, findings + more
-    )
+    kept = np.ascontiguousarray(kept[..., :1] if gray else kept)
+    return _Examined(records, labels, groups, usable, kept, splits, findings, thumbnails(findings, decoded, pixels))
+
+
+def _near(
+    findings: Sequence[Finding],
+    ids: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    given: np.ndarray,
+    prints: np.ndarray | None,
+) -> tuple[list[NearPair], list[Finding]]:
+    """Near duplicates among the images that are not set aside; prints: None where they are not to be looked for."""
+    if prints is None:
+        text = "data.near_duplicates is ignore: nearly equal images were not looked for, they may be in train and test"
+        return [], [Finding("near_duplicate", "warn", text)]
+    rows = _rows_without(findings, ids)
+    found = find_pairs(prints[rows])
+    pairs = [replace(pair, first=int(rows[pair.first]), second=int(rows[pair.second])) for pair in found]
+    return pairs, near_findings(ids, labels, groups, given, pairs)
 
 
 def _rows_without(findings: Sequence[Finding], ids: np.ndarray) -> np.ndarray:
     aside = quarantined(findings)
     return np.array([i for i, name in enumerate(ids) if name not in aside], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class _Read:
-    digest: bytes
-    gray: bool
-    remarks: tuple[tuple[str, str], ...]
-
-
-def _read_all(
-    adapter: Adapter, records: Sequence[ImageRecord], config: DataConfig, num_threads: int, progress: Progress | None
-) -> tuple[list[_Read], np.ndarray]:
-    """Decode and resize all records: what was seen, and uint8 (N, H, W, C), zeros where an image is refused."""
-    channels = 1 if config.channels == 1 else 3
-    pixels = np.zeros((len(records), config.resolution, config.resolution, channels), dtype=np.uint8)
-
-    def read(row: int) -> _Read:
-        record = records[row]
-        try:
-            decoded = decode(adapter.read(record), record.id)
-        except Refused as error:
-            return _Read(b"", False, ((error.kind, error.detail),))
-        except OSError as error:
-            return _Read(b"", False, (("unreadable", error.strerror or str(error)),))
-        pixels[row] = shrink(decoded.image, config.resolution, channels)
-        return _Read(decoded.digest, decoded.image.mode == "L", decoded.remarks)
-
-    reads = []
-    with ThreadPoolExecutor(num_threads) as pool:
-        for done, one in enumerate(pool.map(read, range(len(records))), 1):
-            reads.append(one)
-            if progress is not None and (done % 64 == 0 or done == len(records)):
-                progress(done, len(records), "decode")
-    return reads, pixels
 
 
 def _given(records: Sequence[ImageRecord], split: SplitConfig) -> tuple[np.ndarray, list[Finding]]:
@@ -309,7 +335,3 @@ def _row(record: ImageRecord, group: str, split: str) -> dict[str, str]:
 def _read_only(array: np.ndarray) -> np.ndarray:
     array.flags.writeable = False
     return array
-
-
-def _sha(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

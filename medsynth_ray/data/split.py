@@ -47,6 +47,32 @@ def split_groups(
     return splits
 
 
+def share_of_groups(labels: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Choose about `share` of the images of every class, whole groups, at least one of each class: bool (N,).
+
+    labels int64 (N,), groups str (N,). With one seed a smaller share is part of a larger one: each group has a place in
+    the queue of its rarest class, and the queues are taken from the front.
+    """
+    counts, member = _group_counts(labels, groups)
+    rarest_first = np.argsort(counts.sum(axis=0), kind="stable")
+    queue_of = rarest_first[np.argmax(counts[:, rarest_first] > 0, axis=1)]
+    order = np.random.default_rng(seed).permutation(len(counts))
+    place = np.empty(len(counts))
+    for c in range(counts.shape[1]):
+        queue = order[queue_of[order] == c]
+        sizes = counts[queue].sum(axis=1)
+        # A group is in where its middle is: the first one of a queue is in for its front.
+        place[queue] = (np.cumsum(sizes) - sizes / 2) / max(1, sizes.sum())
+        place[queue[:1]] = 0.0
+    chosen = place <= share
+    for c in range(counts.shape[1]):
+        if not (counts[chosen, c] > 0).any():
+            holders = order[counts[order, c] > 0]
+            chosen[holders[np.argmin(place[holders])]] = True
+    mask: np.ndarray = chosen[member]
+    return mask
+
+
 def torn_groups(groups: np.ndarray, given: np.ndarray) -> dict[str, str]:
     """Groups that lie in several of the given splits: group -> `test and train`."""
     pairs = sorted(set(zip(map(str, groups), map(str, given), strict=True)))

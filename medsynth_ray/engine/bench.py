@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import platform
@@ -10,40 +9,28 @@ import socket
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from medsynth_ray import registry
 from medsynth_ray.config import SweepConfig
+from medsynth_ray.engine.identity import component_identity
+from medsynth_ray.engine.runtime import UnitRuntime
 from medsynth_ray.engine.store import Record, Store, Unit
-from medsynth_ray.errors import ConfigError, Stopped, WeightsMissing
+from medsynth_ray.errors import ConfigError, Stopped
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import (
-    Baseline,
-    CircuitRunner,
-    Circuits,
-    Classifier,
-    ComponentConfig,
-    Features,
-    Files,
-    Fitted,
-    Generator,
-    Need,
-    Spec,
-    Weights,
-)
+from medsynth_ray.protocols import Classifier, ComponentConfig, Spec
 from medsynth_ray.seeds import derive
 
 _VERSIONED = ("medsynth-ray", "torch", "timm", "numpy", "scipy", "scikit-learn", "pillow", "ray", "optuna")
 _POOLS_KNOWN = 3
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Moves when what trial.py, pools.py or stats/scores.py compute moves: it is in the key of every unit."""
 Work = Callable[[Path], dict[str, Any]]
 
@@ -82,7 +69,8 @@ def save_npy(path: Path, array: np.ndarray) -> None:
 class Bench:
     """What every unit of a sweep works with.
 
-    splits: the image sets by name ("train", "val", "test"). stop: asked at most once a second whether to stop.
+    splits: the image sets by name: "train" (what classifiers learn from), "showable" (what generators may be shown;
+    the same unless `data.real_share` says otherwise), "val", "test". stop: asked at most once a second whether to stop.
     """
 
     def __init__(
@@ -112,13 +100,17 @@ class Bench:
 
     # --- units
 
+    def unit_of(self, kind: str, inputs: dict[str, Any]) -> Unit:
+        """The unit of these inputs: threads and the engine's version decide too."""
+        return Unit(kind, {**inputs, "threads": self.threads, "engine": ENGINE_VERSION})
+
     def unit(self, kind: str, inputs: dict[str, Any], work: Work) -> Record:
         """The record of a unit; `work(folder) -> result` runs only if there is none.
 
         Raises:
             Stopped: the sweep asks its work to stop.
         """
-        unit = Unit(kind, {**inputs, "threads": self.threads, "engine": ENGINE_VERSION})
+        unit = self.unit_of(kind, inputs)
         return self.store.ensure(unit, lambda folder: self._measured(work, folder))
 
     def _measured(self, work: Work, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -259,143 +251,10 @@ class Bench:
         return features
 
 
-class UnitRuntime:
-    """The Runtime of one component in one unit: what it did not declare in `needs()` is refused."""
-
-    def __init__(
-        self,
-        bench: Bench,
-        needs: Sequence[Need],
-        scratch: Path,
-        *,
-        fit_share: float = 1.0,
-        checkpoints: Checkpoints | None = None,
-        fitted: Callable[[Spec | None], tuple[Generator, ...]] | None = None,
-    ) -> None:
-        self.device, self.num_threads = _device(), bench.threads
-        self.fit_share, self.scratch = fit_share, scratch
-        self.curve: list[tuple[int, dict[str, float]]] = []
-        self._bench, self._needs, self._checkpoints = bench, tuple(needs), checkpoints
-        self._fitted = fitted
-
-    def _declared(self, need: Need) -> None:
-        if need not in self._needs:
-            raise ConfigError(f"a component asked for {need}, which its needs() do not declare: {list(self._needs)}")
-
-    @property
-    def accelerator(self) -> Any:
-        """A plain Accelerator for one process."""
-        from accelerate import Accelerator
-
-        return Accelerator(cpu=self.device == "cpu")
-
-    def report(self, metrics: Mapping[str, float], *, step: int, images: ImageSet | None = None) -> None:
-        """Keep the numbers for the unit's record."""
-        self.curve.append((step, {k: float(v) for k, v in metrics.items()}))
-
-    def progress(self, done: int, total: int, what: str) -> None:
-        """Progress inside a unit is not shown: the sweep's bar counts units."""
-
-    def checkpoint(self, save: Callable[[Path], None], *, step: int) -> None:
-        """Commit a checkpoint of this fit."""
-        if self._checkpoints is not None:
-            self._checkpoints.save(save, step, self.curve)
-
-    def latest(self) -> Path | None:
-        """Folder of the newest checkpoint."""
-        if self._checkpoints is None:
-            return None
-        folder = self._checkpoints.latest()
-        self.curve[:] = self._checkpoints.curve
-        return folder
-
-    def stopped(self) -> bool:
-        """Whether to checkpoint and raise Stopped."""
-        return self._bench.stopped()
-
-    def features(self, images: ImageSet, space: Spec) -> np.ndarray:
-        """Features, cached by content."""
-        self._declared(Features(space))
-        return self._bench.features(images, space)
-
-    def baseline(self) -> Classifier:
-        """The real-only classifier."""
-        self._declared(Baseline())
-        return self._bench.baseline()
-
-    def fitted(self, generator: Spec | None = None) -> tuple[Generator, ...]:
-        """The fitted generators, one for each part."""
-        self._declared(Fitted(generator))
-        assert self._fitted is not None, "this role has no fitted generator"
-        return self._fitted(generator)
-
-    def weights(self, name: str) -> Path:
-        """Local path of declared weights."""
-        self._declared(Weights(name))
-        return local_weights(name)
-
-    def circuits(self) -> CircuitRunner:
-        """The declared circuit runner.
-
-        Raises:
-            ConfigError: the component declares none, or more than one.
-        """
-        runners = [need.runner for need in self._needs if isinstance(need, Circuits)]
-        if len(runners) != 1:
-            raise ConfigError(f"needs() must declare one circuit runner, it declares {len(runners)}")
-        runner: CircuitRunner = registry.configure("quantum", runners[0]).build()
-        return runner
-
-
-class Checkpoints:
-    """The checkpoints of one fit unit: numbered units of their own, so that a killed fit goes on from the newest."""
-
-    def __init__(self, store: Store, fit_key: str, scratch: Path, before: Callable[[Path], bool]) -> None:
-        self._store, self._fit_key, self._scratch, self._before = store, fit_key, scratch, before
-        self._count, self._step = 0, -1
-        self.folder: Path | None = None
-        self.curve: list[tuple[int, dict[str, float]]] = []
-
-    def save(self, save: Callable[[Path], None], step: int, curve: list[tuple[int, dict[str, float]]]) -> None:
-        """Commit what `save(folder)` writes, unless the newest checkpoint is of this step already."""
-        if step == self._step:
-            return
-        folder = self._scratch / f"checkpoint-{self._count}"
-        folder.mkdir(parents=True)
-        save(folder)
-        self.folder = folder
-        self._store.commit(self._unit(self._count), folder, {"step": step, "curve": curve}, {"started": time.time()})
-        self._count, self._step = self._count + 1, step
-
-    def latest(self) -> Path | None:
-        """The newest checkpoint of this fit; else that of the rung before; else None."""
-        newest = None
-        while (record := self._store.record(self._unit(self._count))) is not None:
-            newest, self._count = record, self._count + 1
-        folder = self._scratch / "latest"
-        folder.mkdir(parents=True, exist_ok=True)
-        if newest is not None:
-            self._store.fetch(newest, folder)
-            self._step, self.folder = newest["result"]["step"], folder
-            self.curve = [(step, numbers) for step, numbers in newest["result"]["curve"]]
-            return folder
-        return folder if self._before(folder) else None
-
-    def _unit(self, number: int) -> Unit:
-        return Unit("checkpoint", {"fit": self._fit_key, "number": number})
-
-
 @lru_cache(maxsize=2)
 def _thread_pools(with_torch: bool) -> ThreadpoolController:
     """The thread pools of the libraries that are loaded; looked for again once torch is there."""
     return ThreadpoolController()
-
-
-@lru_cache(maxsize=1)
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @lru_cache(maxsize=1)
@@ -408,84 +267,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def component_identity(role: str, spec: Spec, *, baseline: Spec) -> dict[str, Any]:
-    """Name, version and settings of a component, and the content of what it needs.
-
-    baseline: the sweep's classifier, which is what a component gets that needs one.
-
-    Raises:
-        ConfigError: unknown component or setting.
-        WeightsMissing: a weights file is not there.
-    """
-    config = registry.configure(role, spec)
-    return {
-        "role": role, "use": spec.use, "version": type(config).component.version, "config": config.identity(),
-        "needs": [_need_identity(need, baseline) for need in config.needs()],
-    }  # fmt: skip
-
-
-def _need_identity(need: Need, baseline: Spec) -> Any:
-    match need:
-        case Features(space):
-            return ["features", component_identity("spaces", space, baseline=baseline)]
-        case Weights(name):
-            return ["weights", file_sha256(local_weights(name))]
-        case Files(root):
-            return ["files", tree_sha256(root)]
-        case Fitted(generator):
-            return ["fitted", generator and component_identity("generators", generator, baseline=baseline)]
-        case Circuits(runner):
-            return ["circuits", runner.model_dump(mode="json")]
-        case _:
-            return ["baseline", component_identity("classifiers", baseline, baseline=baseline)]
-
-
-def local_weights(name: str) -> Path:
-    """The local path of weights.
-
-    Raises:
-        WeightsMissing: there is no such file.
-    """
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise WeightsMissing(f"weights file {str(path)!r} does not exist")
-    return path
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a local file; read again only when its size or time of change moved."""
-    state = path.stat()
-    return _file_sha256(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def tree_sha256(root: str) -> str:
-    """sha256 over names and contents of all files below `root` (any fsspec URL); kept while the listing stands.
-
-    Raises:
-        ConfigError: no such folder, or no file in it.
-    """
-    fs, base = fsspec.core.url_to_fs(os.path.expanduser(root))
-    fs.invalidate_cache()
-    found = fs.find(base, detail=True)
-    if not found:
-        raise ConfigError(f"folder {root!r} does not exist or holds no file")
-    stamps = [(name, repr([found[name].get(k) for k in ("size", "mtime", "ETag", "etag")])) for name in sorted(found)]
-    return _tree_sha256(root, tuple(stamps))
-
-
-@lru_cache(maxsize=16)
-def _tree_sha256(root: str, stamps: tuple[tuple[str, str], ...]) -> str:
-    fs, base = fsspec.core.url_to_fs(os.path.expanduser(root))
-    files = [name for name, _ in stamps]
-    sha = hashlib.sha256()
-    for name in files:
-        sha.update(name[len(base) :].encode() + hashlib.sha256(fs.cat_file(name)).digest())
-    return sha.hexdigest()

@@ -6,7 +6,8 @@ from typing import Any
 
 from medsynth_ray import registry
 from medsynth_ray.config import SweepConfig
-from medsynth_ray.engine.bench import ENGINE_VERSION, component_identity
+from medsynth_ray.engine.bench import ENGINE_VERSION
+from medsynth_ray.engine.identity import component_identity
 from medsynth_ray.engine.plan import Job
 from medsynth_ray.engine.store import content_key
 from medsynth_ray.protocols import Features, Fitted, GeneratorConfig, Spec
@@ -20,7 +21,7 @@ CONTROLS = {"real_classic": "classic_augment", "real_oversampled": "copy_real"}
 class Jobs:
     """The jobs of one sweep on one frozen data set.
 
-    fingerprints: of the splits, by name.
+    fingerprints: of the splits, by name: train, showable, val, test.
     """
 
     def __init__(self, config: SweepConfig, fingerprints: dict[str, str]) -> None:
@@ -32,17 +33,19 @@ class Jobs:
         entry = self.config.generators[label]
         gates = {k: v.model_dump(mode="json") for k, v in self.config.gates_of(label).items()}
         sampler = entry.sampler.model_dump(mode="json")
-        return self._named(entry.use, {**entry.config, **values}, sampler, gates)
+        return self._named(entry.use, {**entry.config, **values}, sampler, gates, "showable")
 
     def control_arm(self, control: str) -> Arm:
         """What draws the images of a control: all of train, no gates."""
         return self._named(
-            CONTROLS[control], getattr(self.config.controls, control), {"use": "all_real", "config": {}}, {}
+            CONTROLS[control], getattr(self.config.controls, control), {"use": "all_real", "config": {}}, {}, "train"
         )
 
-    def _named(self, use: str, config: dict[str, Any], sampler: dict[str, Any], gates: dict[str, Any]) -> Arm:
+    def _named(
+        self, use: str, config: dict[str, Any], sampler: dict[str, Any], gates: dict[str, Any], real: str
+    ) -> Arm:
         """`parameters` are the settings that the sweep made, but for locations; `id` is six hex digits of them all."""
-        arm = {"use": use, "config": config, "sampler": sampler, "gates": gates}
+        arm = {"use": use, "config": config, "sampler": sampler, "gates": gates, "real": real}
         identity = self.generator_config(arm).identity()
         parameters = {k: v for k, v in config.items() if k in identity}
         return {**arm, "parameters": parameters, "id": content_key("arm", [use, identity])[:6]}
@@ -63,6 +66,7 @@ class Jobs:
         quality = self.config.fit.quality
         inputs = {
             **self._source(arm), "fit_seed": fit_seed, "share": share, "num_images": quality.num_images,
+            "checkpoint_images": quality.checkpoint_images,
             "metric": self._identity("metrics", quality.metric),
             "space": self._identity("spaces", quality.space),
         }  # fmt: skip
@@ -93,17 +97,22 @@ class Jobs:
         repeats: list[int],
         label: str = "",
         arm: Arm | None = None,
+        real: str = "train",
     ) -> Job:
-        """One arm for some repeats, on val in mix, on test in confirm. pool: key of its `kept` unit; None: no pool."""
+        """One arm for some repeats, on val in mix, on test in confirm.
+
+        pool: key of its `kept` unit; None: no pool. real: the split of the real images that are learnt from.
+        """
         on = {"mix": "val", "confirm": "test"}[phase]
         classifier = getattr(self.config, phase).classifier
         spec = None if mixer is None else self.config.mix.mixers[mixer]
         args = {
             "pool": pool, "mixer": None if spec is None else spec.model_dump(mode="json"), "ratio": ratio,
-            "classifier": classifier.model_dump(mode="json"), "on": on, "repeats": repeats,
+            "classifier": classifier.model_dump(mode="json"), "on": on, "repeats": repeats, "real": real,
         }  # fmt: skip
         inputs = {
-            **self._base(), "mixer": None if spec is None else self._identity("mixers", spec),
+            **self._base(), "real": self.fingerprints[real],
+            "mixer": None if spec is None else self._identity("mixers", spec),
             "classifier": self._identity("classifiers", classifier), "on": self.fingerprints[on],
             "pool": pool, "ratio": ratio, "repeats": repeats,
         }  # fmt: skip
@@ -154,6 +163,7 @@ class Jobs:
         return {
             **self._base(),
             "test": self.fingerprints["test"],
+            "showable": self.fingerprints[arm["real"]],
             "generator": self._identity("generators", Spec(use=arm["use"], config=arm["config"])),
             "sampler": self._identity("samplers", Spec.model_validate(arm["sampler"])),
             "gates": {

@@ -11,14 +11,17 @@ from typing import Any
 
 from medsynth_ray.engine.plan import Job
 from medsynth_ray.engine.store import Record, Store, canonical, content_key
+from medsynth_ray.sweep import mean_score
 
 
 class Journal:
     """Writes the entries of one sweep; those that exist are left alone."""
 
-    def __init__(self, store: Store, sweep_id: str, class_names: tuple[str, ...], *, real_images: bool) -> None:
+    def __init__(
+        self, store: Store, sweep_id: str, class_names: tuple[str, ...], *, metric: str, real_images: bool
+    ) -> None:
         self._store, self._folder, self._class_names = store, f"sweep/{sweep_id}/runs", class_names
-        self._sweep_id, self._real_images = sweep_id, real_images
+        self._sweep_id, self._metric, self._real_images = sweep_id, metric, real_images
         self._written = set(store.list(self._folder))
         self._confirm: dict[str, list[tuple[Job, Record]]] = {}
 
@@ -64,16 +67,18 @@ class Journal:
             "tags": tags, "metrics": [], "images": [], "tables": {}, "artifacts": [],
         }  # fmt: skip
         numbers = self._score_numbers(job, result) if job.kind == "score" else self._image_numbers(result)
+        numbers += [
+            (f"checkpoint/{row['measured']['name']}", float(row["measured"]["value"]), seen(row))
+            for row in result.get("checkpoints", [])
+            if row["measured"]["value"] is not None
+        ]
         seconds = [("cost/seconds", float(record["meta"]["seconds"]), 0)]
         entry["metrics"] = [[k, v, step, end] for k, v, step in numbers + seconds if math.isfinite(v)]
         if job.kind == "score":
+            entry["score"] = mean_score(result, self._metric)
             entry["tables"] = {"per_class.json": self._per_class(result)}
-            if job.args["pool"] is not None:
-                entry["images"] = self._images("kept", job.args["pool"], 0, end)
-        elif job.kind == "fit":
-            entry["images"] = self._images("quality", result["unit"], round(100 * job.tags["share"]), end)
-        else:
-            entry["images"] = self._images("kept", result["unit"], 100, end)
+        elif result["unit"] is not None and (self._real_images or not result["has_sources"]):
+            entry["images"] = self._pictures(job.kind, result, end)
         return entry
 
     def _score_numbers(self, job: Job, result: dict[str, Any]) -> list[tuple[str, float, int]]:
@@ -101,22 +106,38 @@ class Journal:
         recall = [sum(r.get(f"recall/{c}", 0.0) for r in repeats) / len(repeats) for c in range(len(self._class_names))]
         return {"class": list(self._class_names), "recall": recall}
 
-    def _images(self, kind: str, key: str, step: int, end: int) -> list[dict[str, Any]]:
-        """The previews of a unit: of a fit at its rung, of a pool, or of the pool that an arm was mixed with."""
+    def _pictures(self, kind: str, result: dict[str, Any], end: int) -> list[dict[str, Any]]:
+        """What a pool's generator drew at each checkpoint and then for the pool; of fits, only what gates rejected.
+
+        MLflow's grid has room for ten runs: one for each generator is enough.
+        """
+        if kind == "fit":
+            return [] if result["passed"] else self._images("quality", result["unit"], 0, end)
+        rows = (
+            self._store.read_json(f"curve/{result['curve']}/record.json")["result"]["rows"] if result["curve"] else []
+        )
+        earlier = [i for row in rows for i in self._images("curve", result["curve"], seen(row), end, f"{row['step']}/")]
+        return earlier or self._images("kept", result["unit"], 0, end)
+
+    def _images(self, kind: str, key: str, step: int, end: int, where: str = "") -> list[dict[str, Any]]:
+        """The previews of a unit, in its folder `where`."""
         unit: Record = self._store.read_json(f"{kind}/{key}/record.json")
-        if unit["result"]["has_sources"] and not self._real_images:
-            return []
-        base = f"{kind}/{key}/{unit['attempt']}"
-        files = [name for name in sorted(unit["files"]) if name.startswith("preview/")]
+        base, prefix = f"{kind}/{key}/{unit['attempt']}", f"{where}preview/"
+        files = [name for name in sorted(unit["files"]) if name.startswith(prefix)]
         return [
             {
-                "key": f"samples/{self._class_names[int(name[8:-4])]}",
+                "key": f"samples/{self._class_names[int(name[len(prefix) : -4])]}",
                 "step": step,
                 "timestamp_ms": end,
                 "file": f"{base}/{name}",
             }
             for name in files
         ]
+
+
+def seen(row: dict[str, Any]) -> int:
+    """The step of a checkpoint in MLflow: training images seen, or steps where the generator does not tell."""
+    return int(row["step"] if row["images_seen"] is None else row["images_seen"])
 
 
 def joined(parts: Sequence[tuple[Job, Record]]) -> tuple[Job, Record]:

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +68,7 @@ class Ledger:
     """
 
     def __init__(self, store: Store, sweep_id: str, *, hours: float | None = None, trials: int | None = None) -> None:
-        self._store, self._folder = store, f"sweep/{sweep_id}/ledger"
+        self._store, self._sweep_id, self._folder = store, sweep_id, f"sweep/{sweep_id}/ledger"
         self._heartbeat_path = f"sweep/{sweep_id}/heartbeat.json"
         self._cap_hours, self._cap_trials = hours, trials
         self._next, self._beat, self._nonce = 0, 0, uuid.uuid4().hex
@@ -117,18 +118,8 @@ class Ledger:
             self._beat_once()
 
     def _wait_for_stale(self) -> None:
-        first = self._store.read_json(self._heartbeat_path)
-        if first is None or first.get("released") or _process_is_gone(first):
-            return
-        deadline = time.monotonic() + 3 * HEARTBEAT_S
-        while time.monotonic() < deadline:
-            time.sleep(HEARTBEAT_S / 4)
-            now = self._store.read_json(self._heartbeat_path)
-            if now is None or now.get("released"):
-                return
-            if now != first:
-                where = f"process {now['pid']} on {now['host']}"
-                raise SweepLocked(f"sweep is led by {where}; stop that one first ({self._store.at(self._folder)})")
+        for leader in live_leaders(self._store, [self._sweep_id]).values():
+            raise SweepLocked(f"sweep is led by {leader}; stop that one first ({self._store.at(self._folder)})")
 
     def _keep_beating(self) -> None:
         while not self._wake.wait(HEARTBEAT_S):
@@ -266,3 +257,25 @@ def heartbeat(store: Store, sweep_id: str) -> dict[str, Any] | None:
     """The last heartbeat of a sweep's driver, or None; `released` is True after a clean end."""
     state: dict[str, Any] | None = store.read_json(f"sweep/{sweep_id}/heartbeat.json")
     return state
+
+
+def live_leaders(store: Store, sweep_ids: Iterable[str]) -> dict[str, str]:
+    """The sweeps among these whose driver lives, and where it runs: `process 12 on host`.
+
+    A driver that ended cleanly, or whose process is gone from this machine, is known at once; for the heartbeat of any
+    other to move, this waits three intervals at most.
+    """
+    beats = {sweep_id: heartbeat(store, sweep_id) for sweep_id in sweep_ids}
+    waiting = {s: b for s, b in beats.items() if b is not None and not b.get("released") and not _process_is_gone(b)}
+    live: dict[str, str] = {}
+    deadline = time.monotonic() + 3 * HEARTBEAT_S
+    while waiting and time.monotonic() < deadline:
+        time.sleep(HEARTBEAT_S / 4)
+        for sweep_id, before in list(waiting.items()):
+            now = heartbeat(store, sweep_id)
+            if now == before:
+                continue
+            del waiting[sweep_id]
+            if now is not None and not now.get("released"):
+                live[sweep_id] = f"process {now['pid']} on {now['host']}"
+    return live

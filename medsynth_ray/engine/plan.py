@@ -9,7 +9,7 @@ results back. It decides nothing, so what it computes does not depend on how man
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,8 @@ class _Node:
 class Schedule:
     """Runs a plan.
 
-    lookup: the record of a job, or None. on_record: called once for every job that has one.
+    lookup: the record of a job, or None. on_record: called once for every job that has one. failed: keys of jobs that
+    count as failed where they have no record, and are not handed out.
     """
 
     def __init__(
@@ -63,8 +64,11 @@ class Schedule:
         plan: Steps,
         lookup: Callable[[Job], Record | None],
         on_record: Callable[[Job, Record], None] | None = None,
+        *,
+        failed: Collection[str] = (),
     ) -> None:
         self._lookup, self._on_record = lookup, on_record or (lambda job, record: None)
+        self._left = failed
         self._ready: list[tuple[tuple[int, ...], int, Job, _Node, int]] = []
         self._out: dict[str, list[tuple[_Node, int]]] = {}
         self._pushed = 0
@@ -142,12 +146,12 @@ class Schedule:
                 continue
             self.num_seen += 1
             found = self._lookup(item)
-            if found is None:
+            if found is None and item.unit.key not in self._left:
                 heapq.heappush(self._ready, (path, self._pushed, item, node, place))
                 self._pushed += 1
             else:
                 self._count(item, found)
-                node.results[place] = found["result"]
+                node.results[place] = found and found["result"]
                 node.waiting -= 1
         node.waiting -= 1
 
@@ -191,14 +195,15 @@ class Decisions:
                     raise StoreError(f"{self._store.at(path)} was refused and cannot be read")
         return found["outcome"]
 
-    def look(self, test_fingerprint: str, sweep_id: str) -> None:
-        """Record that this sweep opens the locked test: `look/<test>/<sweep>`, one for each sweep.
+    def look(self, test_fingerprint: str, sweep_id: str, winner: str) -> None:
+        """Record that this sweep opens the locked test for a winner: `look/<test>/<sweep>-<hash of the winner>`.
 
         Raises:
             StoreError: the store cannot be written.
         """
         if self._writable:
-            self._store.create_exclusive(f"look/{test_fingerprint[:32]}/{sweep_id}", b"opened")
+            name = f"{sweep_id}-{content_key('look', winner)[:8]}"
+            self._store.create_exclusive(f"look/{test_fingerprint[:32]}/{name}", b"opened")
 
 
 def promote(quality: Sequence[tuple[str, float | None]], keep: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Fits, draws, shards, gates and mixes: the steps that the trials of `trial.py` are made of. Imports no ray."""
+"""Draws, shards, gates and mixes: the steps that the trials of `trial.py` are made of. Imports no ray."""
 
 from __future__ import annotations
 
@@ -11,140 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medsynth_ray.engine.bench import Bench, Checkpoints, save_npy
-from medsynth_ray.engine.store import Record, Unit
-from medsynth_ray.errors import DataLeak
+from medsynth_ray.engine.bench import Bench, save_npy
+from medsynth_ray.engine.fits import Source, generators, shown_parts
+from medsynth_ray.engine.store import Record
 from medsynth_ray.images import ImageSet, concat
-from medsynth_ray.protocols import UNKNOWN, Draw, Fitted, Generator, GeneratorConfig, Pool, Spec
+from medsynth_ray.protocols import UNKNOWN, Draw, Pool, Spec
 from medsynth_ray.seeds import image_seeds
 
 PREVIEWS_PER_CLASS = 6
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where synthetic images come from: a generator with settings, what it is shown, who judges its images."""
-
-    generator: Spec
-    sampler: Spec
-    gates: dict[str, Spec]
-    fit_seed: int
-
-    @staticmethod
-    def of(arm: dict[str, Any], fit_seed: int) -> Source:
-        """From the JSON of a job: `{use, config, sampler, gates}`."""
-        gates = {label: Spec.model_validate(spec) for label, spec in arm["gates"].items()}
-        generator = Spec(use=arm["use"], config=arm["config"])
-        return Source(generator, Spec.model_validate(arm["sampler"]), gates, fit_seed)
-
-    def with_base(self, base: Spec) -> Source:
-        """The source of the generator that this one starts from."""
-        return Source(base, self.sampler, {}, self.fit_seed)
-
-
-# --- fit
-
-
-def shown_parts(bench: Bench, sampler: Spec) -> tuple[ImageSet, ...]:
-    """What the generator is shown: the parts that the sampler makes of train.
-
-    Raises:
-        DataLeak: the sampler returned an image that is not in train.
-    """
-    train = bench.splits["train"]
-    row = {name: i for i, name in enumerate(map(str, train.ids))}
-
-    def work(folder: Path) -> dict[str, Any]:
-        config = bench.configure("samplers", sampler)
-        parts = config.build().select(train, seed=bench.seed("sampler"), runtime=bench.runtime(config, folder))
-        for number, part in enumerate(parts):
-            strangers = [name for name in map(str, part.ids) if name not in row]
-            if strangers:
-                raise DataLeak(f"sampler {sampler.use} shows {strangers[0]!r}, which is not in train")
-            save_npy(
-                folder / f"part-{number}.npy", np.array([row[name] for name in map(str, part.ids)], dtype=np.int64)
-            )
-        return {"num_parts": len(parts), "counts": [part.counts().tolist() for part in parts]}
-
-    inputs = {"sampler": bench.identity("samplers", sampler), "train": train.fingerprint, "seed": bench.seed("sampler")}
-    key = Unit("shown", inputs).key
-
-    def load() -> tuple[ImageSet, ...]:
-        record = bench.unit("shown", inputs, work)
-        index = [bench.shelf.array(record, f"part-{n}.npy") for n in range(record["result"]["num_parts"])]
-        whole = np.arange(len(train))
-        return tuple(train if np.array_equal(i, whole) else train.take(i) for i in index)
-
-    parts: tuple[ImageSet, ...] = bench.remember(f"shown {key}", load)
-    return parts
-
-
-def fit_parts(bench: Bench, source: Source, share: float) -> list[Record]:
-    """One fit unit for each shown part, taken up to the rung `share`; earlier rungs are computed where missing."""
-    return [
-        _fit_part(bench, source, number, part, share) for number, part in enumerate(shown_parts(bench, source.sampler))
-    ]
-
-
-def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share: float) -> Record:
-    config = bench.configure("generators", source.generator)
-    assert isinstance(config, GeneratorConfig)
-    rungs = config.rungs()
-    earlier = [rung for rung in rungs if rung < share - 1e-9]
-    before = _fit_part(bench, source, number, shown, earlier[-1]) if earlier else None
-    bases = {_name(spec): fit_parts(bench, source.with_base(spec), 1.0) for spec in _bases(config)}
-    seed = bench.seed("fit", source.fit_seed, number)
-    inputs = {
-        "generator": bench.identity("generators", source.generator), "shown": shown.fingerprint, "seed": seed,
-        "share": share, "before": before and before["key"], "bases": [r["key"] for rs in bases.values() for r in rs],
-    }  # fmt: skip
-    fit_key = Unit("fit", {**inputs, "threads": bench.threads}).key
-
-    def earlier_checkpoint(folder: Path) -> bool:
-        if before is None or not any(name.startswith("checkpoint/") for name in before["files"]):
-            return False
-        bench.store.fetch(before, folder, "checkpoint/")
-        return True
-
-    def work(folder: Path) -> dict[str, Any]:
-        scratch = folder.parent / "checkpoints"
-        checkpoints = Checkpoints(bench.store, fit_key, scratch, earlier_checkpoint)
-        runtime = bench.runtime(
-            config, folder, fit_share=share, checkpoints=checkpoints,
-            fitted=lambda spec: generators(bench, source.with_base(spec), bases[_name(spec)]) if spec else (),
-        )  # fmt: skip
-        generator = config.build()
-        generator.fit(shown, seed=seed, runtime=runtime)
-        generator.save(folder / "model")
-        if checkpoints.folder is not None:
-            checkpoints.folder.rename(folder / "checkpoint")
-        fitted_on = [shown.fingerprint, *(f for rs in bases.values() for r in rs for f in r["result"]["fitted_on"])]
-        fitted_on += [UNKNOWN] if generator.fitted_on_unknown else []
-        return {"fitted_on": sorted(set(fitted_on)), "curve": runtime.curve, "counts": shown.counts().tolist()}
-
-    return bench.unit("fit", inputs, work)
-
-
-def _name(spec: Spec) -> str:
-    return spec.model_dump_json()
-
-
-def _bases(config: GeneratorConfig) -> list[Spec]:
-    return [need.generator for need in config.needs() if isinstance(need, Fitted) and need.generator is not None]
-
-
-def generators(bench: Bench, source: Source, fits: Sequence[Record]) -> tuple[Generator, ...]:
-    """The fitted generators, one for each part; kept in this process."""
-
-    def load(record: Record) -> Generator:
-        with bench.store.folder(record, "model/") as folder:
-            component = type(bench.configure("generators", source.generator)).component
-            generator = component.load(folder)  # type: ignore[attr-defined]
-            generator.config = bench.configure("generators", source.generator)  # locations are those of today
-            found: Generator = generator
-            return found
-
-    return tuple(bench.remember(f"generator {record['key']}", lambda r=record: load(r)) for record in fits)  # type: ignore[misc]
 
 
 # --- draw
@@ -178,7 +52,7 @@ def _draw_class(
     images = np.empty((len(index), *bench.splits["train"].image_shape), dtype=np.uint8)
     source_ids = np.full(len(index), "", dtype=object)
     config = bench.configure("generators", source.generator)
-    shown, fitted = shown_parts(bench, source.sampler), generators(bench, source, fits)
+    shown, fitted = shown_parts(bench, source.sampler, source.real), generators(bench, source, fits)
     for turn, p in enumerate(holders):
         rows = np.flatnonzero(index % len(holders) == turn)
         wanted = Draw(np.full(len(rows), label, dtype=np.int64), index[rows] // len(holders), seeds[rows])
@@ -239,7 +113,8 @@ def _assemble(
 ) -> Pool:
     """Join (label, start, images, source_ids) pieces in pool order: by index, then class, so that growth appends."""
     train = bench.splits["train"]
-    groups = dict(zip(map(str, train.ids), map(str, train.groups), strict=True))
+    real = [bench.splits[split] for split in ("train", "showable")]
+    groups = {str(name): str(group) for part in real for name, group in zip(part.ids, part.groups, strict=True)}
     labels = np.concatenate([np.full(len(i), c, dtype=np.int64) for c, _, i, _ in pieces])
     index = np.concatenate([np.arange(s, s + len(i)) for _, s, i, _ in pieces])
     source_ids = np.concatenate([ids for *_, ids in pieces]).astype(str)
@@ -271,7 +146,7 @@ def gate_identities(bench: Bench, source: Source) -> dict[str, Any]:
 
 def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, folder: Path) -> Judged:
     """Ask every gate; an image is kept if all keep it, the pool passes if all pass it."""
-    shown = concat(shown_parts(bench, source.sampler))
+    shown = concat(shown_parts(bench, source.sampler, source.real))
     keep, reasons, gates, flagged = np.ones(len(pool), dtype=bool), [], {}, []
     for label, spec in source.gates.items():
         config = bench.configure("gates", spec)
@@ -371,7 +246,7 @@ def kept(bench: Bench, source: Source, fits: Sequence[Record], parts: Sequence[R
         pool = _from_shards(bench, parts, bench.seed("pool", source.fit_seed))
         judged = judge(bench, source, fits, pool, folder)
         save_npy(folder / "keep.npy", judged.keep)
-        save_previews(pool, folder)
+        save_previews(pool.images, folder)
         usable = like_val(bench, pool.take(judged.keep))
         return {**judged.summary, "measured": [measure(bench, m, quality.space, usable) for m in metrics.values()]}
 
@@ -422,30 +297,30 @@ def save_flagged(pool: Pool, judged: Judged, folder: Path) -> list[str]:
     return [str(pool.images.ids[row]) for row in rows]
 
 
-def save_previews(pool: Pool, folder: Path) -> None:
+def save_previews(images: ImageSet, folder: Path) -> None:
     """Write the first images drawn of each class: `previews.npy` (K*P, H, W, C), their labels, a PNG strip by class.
 
     Image i has the same seed for every generator, so gates have no say here.
     """
-    have = np.minimum(pool.images.counts(), PREVIEWS_PER_CLASS)
-    first = pool.first_per_class(have).images
+    rows = [np.flatnonzero(images.labels == c)[:PREVIEWS_PER_CLASS] for c in range(images.num_classes)]
+    first = images.take(np.sort(np.concatenate(rows)))
     save_npy(folder / "previews.npy", first.pixels)
     save_npy(folder / "previews-labels.npy", first.labels)
-    for label in np.flatnonzero(have):
+    for label in np.unique(first.labels):
         strip = np.concatenate(list(first.of_class(int(label)).pixels), axis=1)
         buffer = io.BytesIO()
         Image.fromarray(strip[..., 0] if strip.shape[2] == 1 else strip).save(buffer, "PNG")
         path = folder / "preview" / f"{int(label)}.png"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getvalue())
 
 
 # --- mix
 
 
-def mixed(bench: Bench, pool_key: str | None, mixer: Spec | None, ratio: float | None) -> ImageSet:
-    """The training set of an arm."""
-    train = bench.splits["train"]
+def mixed(bench: Bench, real: str, pool_key: str | None, mixer: Spec | None, ratio: float | None) -> ImageSet:
+    """The training set of an arm: the images of the split `real`, and synthetic ones."""
+    train = bench.splits[real]
     if pool_key is None or mixer is None:
         return train
     pool = load_pool(bench, pool_key)
@@ -453,6 +328,6 @@ def mixed(bench: Bench, pool_key: str | None, mixer: Spec | None, ratio: float |
     return mix
 
 
-def count_synthetic(bench: Bench, images: ImageSet) -> int:
+def count_synthetic(bench: Bench, real: str, images: ImageSet) -> int:
     """How many images of a mixed set are synthetic."""
-    return int((~np.isin(images.ids, bench.splits["train"].ids)).sum())
+    return int((~np.isin(images.ids, bench.splits[real].ids)).sum())

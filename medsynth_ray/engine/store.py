@@ -141,6 +141,22 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot write {full}: {error}") from error
 
+    def delete(self, path: str) -> None:
+        """Remove the file `path`, or the folder with all that is in it; one that is not there is fine.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        full = self.at(path)
+        try:
+            self.fs.rm(full, recursive=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"cannot remove {full}: {error}") from error
+        finally:
+            self.fs.invalidate_cache()
+
     def list(self, path: str) -> list[str]:
         """Names in the folder `path`, sorted; empty if there is none."""
         try:
@@ -180,6 +196,15 @@ class Store:
         won = self.record(unit)
         assert won is not None
         return won
+
+    def remove(self, unit: Unit) -> None:
+        """Make a unit as if it had never been: its record first, so that no kill leaves a record without its files.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        self.delete(f"{unit.path}/record.json")
+        self.delete(unit.path)
 
     def ensure(self, unit: Unit, compute: Callable[[Path], tuple[dict[str, Any], dict[str, Any]]]) -> Record:
         """The unit's record; if there is none, `compute(folder) -> (result, meta)` first, with an empty folder.

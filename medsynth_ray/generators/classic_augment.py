@@ -1,7 +1,7 @@
 """Classic augmentation of shown images: the control that a generator has to beat.
 
 Each image is one shown image of its class, mirrored, rotated, zoomed and shifted in one bilinear resampling, then
-changed in contrast and brightness, with noise on top; every amount is drawn from the image's own seed.
+changed in stain, contrast and brightness, with noise on top; every amount is drawn from the image's own seed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,30 @@ from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Component, Draw, GeneratorConfig, PoolShard, Runtime
 from medsynth_ray.space import Space, Uniform
 
-_PRESETS: dict[str, dict[str, float]] = {
+_PRESETS: dict[str, dict[str, float | str]] = {
     "none": {},
     "fundus": {"rotation_degrees": 15.0, "brightness_share": 0.15, "contrast_share": 0.15},
     "xray": {"horizontal_flip_share": 0.0, "rotation_degrees": 7.0},
     "skin": {"vertical_flip_share": 0.5, "rotation_degrees": 180.0, "zoom_share": 0.2},
+    "mri": {"horizontal_flip_share": 0.0, "brightness_share": 0.15, "contrast_share": 0.2, "fill": "black"},
+    "ct": {
+        "horizontal_flip_share": 0.0,
+        "rotation_degrees": 7.0,
+        "zoom_share": 0.05,
+        "brightness_share": 0.02,
+        "contrast_share": 0.02,
+        "noise_levels": 4.0,
+        "fill": "black",
+    },
+    "oct": {"rotation_degrees": 5.0, "zoom_share": 0.05, "noise_levels": 6.0, "fill": "edge"},
+    "microscopy": {
+        "vertical_flip_share": 0.5,
+        "rotation_degrees": 180.0,
+        "zoom_share": 0.05,
+        "contrast_share": 0.05,
+        "brightness_share": 0.05,
+        "stain_share": 0.15,
+    },
 }
 _PADDING = {"reflect": "reflection", "edge": "border", "black": "zeros"}
 
@@ -37,9 +56,17 @@ class ClassicAugment(Component):
     class Config(GeneratorConfig):
         """How far the images are altered. 0 switches an operation off."""
 
-        preset: Literal["none", "fundus", "xray", "skin"] = "none"
-        """Other defaults for what is not given below. fundus: mirrored (left and right eye), 15 degrees, stronger
-        light. xray: never mirrored (the heart has a side), 7 degrees. skin: any orientation, more zoom."""
+        preset: Literal["none", "fundus", "xray", "skin", "mri", "ct", "oct", "microscopy"] = "none"
+        """Other defaults for what is not given below, chosen so that the label stays true.
+
+        - fundus: mirrored (left and right eye), 15 degrees, stronger light; not upside down.
+        - xray: never mirrored (the heart has a side), 7 degrees.
+        - skin: any orientation (the camera has none), more zoom; colours stay, they are diagnostic.
+        - mri: never mirrored (organs and hemispheres have sides); stronger light, since its levels have no unit.
+        - ct: never mirrored, 7 degrees; hardly any change of light, since its levels are Hounsfield units, and of size.
+        - oct: mirrored (left and right eye), never upside down (layers have an order), 5 degrees; more noise (speckle).
+          What lies outside repeats the edge: a mirror image would double the layers.
+        - microscopy: any orientation; hardly any zoom (the size of a cell is diagnostic); the stain varies."""
         horizontal_flip_share: float = Field(default=0.5, ge=0.0, le=1.0)
         """Share of images mirrored left-right."""
         vertical_flip_share: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -56,6 +83,9 @@ class ClassicAugment(Component):
         """Deviations from the image's mean grow or shrink by up to this share."""
         noise_levels: float = Field(default=2.0, ge=0.0, le=255.0)
         """Standard deviation of Gaussian noise, in levels of 255; each value of each channel on its own."""
+        stain_share: float = Field(default=0.0, ge=0.0, lt=1.0)
+        """Optical density, -log(value / 255), grows or shrinks by up to this share, each channel on its own: more or
+        less of a stain, on a background that stays white (Beer and Lambert's law)."""
         fill: Literal["reflect", "edge", "black"] = "reflect"
         """What lies outside the source image: its mirror image, its edge, or black."""
 
@@ -115,6 +145,8 @@ class ClassicAugment(Component):
         grid = torch.from_numpy(self._grid(u, pixels.shape[1], pixels.shape[2]))
         x_NCHW = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float()
         moved = torch.nn.functional.grid_sample(x_NCHW, grid, "bilinear", _PADDING[self.config.fill], False)
+        if self.config.stain_share:
+            moved = self._stain(moved, seeds)
         values = moved.numpy().transpose(0, 2, 3, 1)
         mean = moved.mean(dim=(1, 2, 3)).numpy()[:, None, None, None]
         contrast = (1.0 + self.config.contrast_share * u[:, 6])[:, None, None, None]
@@ -125,6 +157,12 @@ class ClassicAugment(Component):
             values += np.float32(self.config.noise_levels) * noise
         altered: np.ndarray = np.rint(np.clip(values, 0.0, 255.0)).astype(np.uint8)
         return altered
+
+    def _stain(self, x_NCHW: torch.Tensor, seeds: np.ndarray) -> torch.Tensor:
+        """Densities times a factor are values to its power; drawn aside, so that everything else stays as it is."""
+        draws = [np.random.default_rng([int(seed), 1]).uniform(-1.0, 1.0, x_NCHW.shape[1]) for seed in seeds]
+        power = torch.from_numpy(1.0 + self.config.stain_share * np.stack(draws)).float()[:, :, None, None]
+        return 255.0 * (x_NCHW.clamp(0.0, 255.0) / 255.0) ** power
 
     def _grid(self, u: np.ndarray, height: int, width: int) -> np.ndarray:
         """Where each output pixel looks in its source: float32 (N, H, W, 2), x and y in [-1, 1] over the image.

@@ -83,10 +83,11 @@ class Gaussian(Component):
                 raise Stopped(f"gaussian stopped after {step} of {target} iterations")
             basis, explained_share = deviations.iterate(basis)
             step += 1
-            runtime.report({"explained_variance_share": explained_share}, step=step)
+            numbers = {"explained_variance_share": explained_share, "images_seen": float(step * len(shown))}
+            runtime.report(numbers, step=step)
             runtime.progress(step, target, "power iterations")
-        runtime.checkpoint(save_state, step=step)
         self._tensors = deviations.model(basis, self.config.shrinkage)
+        runtime.checkpoint(save_state, step=step)
 
     def capacity(self, label: int) -> int | None:
         """Return None: any number."""

@@ -19,6 +19,16 @@ def checked_ratio(mixer: str, ratio: float | None) -> float:
     return ratio
 
 
+def refuse_ratio(mixer: str, ratio: float | None) -> None:
+    """Let no ratio through to a mixer that sets its own counts.
+
+    Raises:
+        ValueError: a ratio is given.
+    """
+    if ratio is not None:
+        raise ValueError(f"{mixer}: takes no ratio (it sets its own counts), got {ratio}")
+
+
 def joined(real: ImageSet, pool: Pool, demand: np.ndarray) -> ImageSet:
     """`real`, then the first `demand[c]` images of each class of the pool.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from medsynth_ray.report import figures, tables
-from medsynth_ray.report.view import REAL, NearCopy, ReportView
+from medsynth_ray.report import data_tables, figures, pool_figures, published, tables
+from medsynth_ray.report.view import REAL, CheckpointPreview, NearCopy, ReportView
 
 MAX_PREVIEW_PX = 128
 MAX_COPY_PX = 224
 MAX_PREVIEWS = 6
 MAX_NEAR_COPIES = 12
+MAX_CHECKPOINTS = 6
+MAX_CHECKPOINT_IMAGES = 2
+MAX_THUMBNAIL_PX = 64
+MAX_THUMBNAILS = 8
+"""Of one finding."""
 
 _HERE = Path(__file__).parent
 
@@ -41,6 +47,8 @@ def render(view: ReportView) -> str:
         "duration": tables.duration,
         "settings": tables.settings,
         "words": tables.words,
+        "floor_text": tables.floor_text,
+        "detail_text": tables.detail_text,
     }
     environment.globals |= {"interval": tables.interval, "REAL": REAL}
     return environment.get_template("page.html.j2").render(
@@ -80,8 +88,14 @@ def png_uri(image: np.ndarray, max_px: int) -> str:
 
 
 def _charts(view: ReportView) -> dict[str, Any]:
-    drawn = {name: getattr(figures, name)(view) for name in ("forest", "scores", "gain", "quality", "halving")}
-    return {**{name: Markup(svg) for name, svg in drawn.items()}, "legend": figures.legend(view)}
+    drawn = {name: getattr(figures, name)(view) for name in ("forest", "scores", "gain")}
+    drawn |= {name: getattr(pool_figures, name)(view) for name in ("nearness", "quality", "curve", "halving")}
+    return {
+        **{name: Markup(svg) for name, svg in drawn.items()},
+        "legend": figures.legend(view),
+        "curve_legend": pool_figures.curve_legend(view),
+        "curve_floor": pool_figures.curve_floor(view),
+    }
 
 
 def _tables(view: ReportView) -> dict[str, Any]:
@@ -98,7 +112,15 @@ def _tables(view: ReportView) -> dict[str, Any]:
         ],
         "privacy": tables.privacy_rows(view),
         "unjudged": tables.unjudged(view),
+        "main_name": tables.main_name(view),
+        "separations": tables.separations(view),
         "run_rows": tables.run_rows(view),
+        "published": published.published_tables(view),
+        "caveats": data_tables.caveats(view),
+        "real_share_line": data_tables.share_line(view),
+        "class_colors": data_tables.class_colors(view),
+        "counts": data_tables.count_rows(view),
+        "findings": data_tables.finding_groups(view),
     }
 
 
@@ -112,6 +134,8 @@ def _images(view: ReportView) -> dict[str, Any]:
         "columns": sorted(columns, key=lambda name: name != REAL),
         "rows": [name for name in view.class_names if any(key[0] == name for key in cells)],
         "cells": cells,
+        "checkpoints": _checkpoints(view),
+        "thumbnails": partial(_thumbnails, view),
         "copies": [_copy(pair) for pair in sorted(view.near_copies, key=lambda c: c.score)[:MAX_NEAR_COPIES]],
     }
 
@@ -122,3 +146,32 @@ def _copy(pair: NearCopy) -> dict[str, Any]:
         "synthetic": png_uri(pair.synthetic, MAX_COPY_PX),
         "real": None if pair.real is None else png_uri(pair.real, MAX_COPY_PX),
     }
+
+
+def _checkpoints(view: ReportView) -> list[dict[str, Any]]:
+    """A grid for each generator: classes down, checkpoints across (the first, the last and some between)."""
+    grids = []
+    for generator in dict.fromkeys(p.generator for p in view.checkpoint_previews):
+        own = [p for p in view.checkpoint_previews if p.generator == generator]
+        every = sorted({p.images_seen for p in own})
+        places = np.unique(np.linspace(0, len(every) - 1, min(len(every), MAX_CHECKPOINTS)).round().astype(int))
+        seen = [every[place] for place in places]
+        found = {(p.class_name, p.images_seen): p for p in own}
+        rows = [
+            (name, [_strip(found.get((name, step))) for step in seen])
+            for name in view.class_names
+            if any((name, step) in found for step in seen)
+        ]
+        grids.append({"generator": generator, "seen": seen, "rows": rows})
+    return grids
+
+
+def _strip(preview: CheckpointPreview | None) -> list[str]:
+    images = () if preview is None else preview.images[:MAX_CHECKPOINT_IMAGES]
+    return [png_uri(image, MAX_PREVIEW_PX) for image in images]
+
+
+def _thumbnails(view: ReportView, ids: list[str]) -> list[tuple[str, str]]:
+    """(id, picture) of the first images of a finding that can be shown."""
+    shown = [name for name in ids if name in view.thumbnails][:MAX_THUMBNAILS]
+    return [(name, png_uri(view.thumbnails[name], MAX_THUMBNAIL_PX)) for name in shown]

@@ -109,6 +109,57 @@ def measured_names(view: ReportView) -> list[str]:
     return list(dict.fromkeys(m["name"] for g in candidates(view) for m in g["measured"]))
 
 
+def main_name(view: ReportView) -> str:
+    """Name of the number that generators are compared by: the first KID, else "" (none is)."""
+    return next((name for name in measured_names(view) if name.startswith("kid")), "")
+
+
+def ranked(view: ReportView) -> list[tuple[Row, Row]]:
+    """Generators with their main number, the smallest first."""
+    found = [(row, m) for row in candidates(view) for m in row["measured"] if m["name"] == main_name(view)]
+    return sorted([pair for pair in found if pair[1]["value"] is not None], key=lambda pair: float(pair[1]["value"]))
+
+
+def separations(view: ReportView) -> list[str]:
+    """For each generator whose main number's interval lies below others': a sentence that names those."""
+    rows = [(row, m) for row, m in ranked(view) if m["low"] is not None and m["high"] is not None]
+    sentences = []
+    for row, own in rows:
+        above = [display_name(other) for other, m in rows if own["high"] < m["low"]]
+        if above:
+            status = "" if row["status"] == "ok" else f" ({row['status']})"
+            sentences.append(f"The interval of {display_name(row)}{status} lies below {_listed(above)}.")
+    return sentences
+
+
+def _listed(names: list[str]) -> str:
+    return f"that of {names[0]}" if len(names) == 1 else f"those of {', '.join(names[:-1])} and {names[-1]}"
+
+
+_WORST = ("floor_high", "floor_max", "floor_low")
+
+
+def floor_of(found: Row) -> tuple[float | None, float | None]:
+    """Real against real, mean and worst of several splits, of a measured number; None where it has none."""
+    details = found["details"]
+    return details.get("floor"), next((details[key] for key in _WORST if key in details), None)
+
+
+def floor_text(found: Row) -> str:
+    """`real against real 0.0021 (up to 0.003)`, or nothing."""
+    floor, worst = floor_of(found)
+    if floor is None:
+        return ""
+    reach = "" if worst is None else f" ({'up' if worst >= floor else 'down'} to {fmt(worst, 'free')})"
+    return f"real against real {fmt(floor, 'free')}{reach}"
+
+
+def detail_text(found: Row) -> str:
+    """`precision 0.91 · recall 0.88`: details that stand nowhere else."""
+    told = {"floor", *_WORST} | ({"standard_error"} if found["low"] is not None else set())
+    return " · ".join(f"{words(k)} {fmt(v, 'free')}" for k, v in found["details"].items() if k not in told)
+
+
 def candidates(view: ReportView) -> list[Row]:
     """Generators that are judged, not those whose images only make a control."""
     return [row for row in view.generators if row.get("role") != "control"]

@@ -12,10 +12,11 @@ _SMALLEST_PROB = 1e-7
 def scores(probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Score probabilities (N, K) against labels (N,) in [0, K).
 
-    Keys: accuracy; balanced_accuracy and macro_f1, means over classes (balanced: those that occur in `labels`; F1:
-    those that occur in `labels` or predictions); macro_auc, one class against the rest, over classes where both occur
-    (left out if there is none); recall/<class index> of classes that occur; log_loss in nats; ece_15, the expected
-    calibration error of the top class in 15 equal bins (arXiv 1706.04599).
+    Keys: accuracy; balanced_accuracy (macro recall), macro_precision and macro_f1, means over classes (balanced: those
+    that occur in `labels`; the others: those that occur in `labels` or predictions, a class that is never predicted
+    has precision 0); macro_auc, one class against the rest, over classes where both occur (left out if there is none);
+    recall/<class index> of classes that occur; log_loss in nats; ece_15, the expected calibration error of the top
+    class in 15 equal bins (arXiv 1706.04599).
 
     Raises:
         ValueError: shapes do not fit, no row, a value that is not finite, or a label outside [0, K).
@@ -29,6 +30,7 @@ def scores(probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     numbers = {
         "accuracy": hits.sum() / len(labels),
         "balanced_accuracy": recalls.mean(),
+        "macro_precision": (hits[named] / np.maximum(predicted[named], 1)).mean(),
         "macro_f1": (2.0 * hits[named] / (support + predicted)[named]).mean(),
         "log_loss": -np.log(np.clip(own, _SMALLEST_PROB, 1.0)).mean(),
         "ece_15": _calibration_error(probs, labels),

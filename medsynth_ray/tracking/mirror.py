@@ -34,6 +34,7 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }.items():
     os.environ.setdefault(_name, _value)
 
@@ -54,7 +55,7 @@ _FAILURES = (MlflowException, OSError, ValueError, KeyError, TypeError)
 
 
 _COMPARE_FIRST = {"confirm": 0, "mix": 1}
-"""Which runs the compare page begins with: the winner and its controls, then arms of the mix."""
+"""Which runs the compare page begins with: the winner and its controls, then the best arms of the mix."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Copier:
         self._client: MlflowClient | None = None
         self._runs: dict[str, list[Run]] = {}
         self._copied: dict[str, str] = {}
-        self._run_ids: dict[tuple[int, str], str] = {}
+        self._run_ids: dict[tuple[int, float, str], str] = {}
 
     def copy(self, *, timeout_s: float = math.inf) -> SyncState:
         """One pass over the journal, which starts no further run after `timeout_s`."""
@@ -168,7 +169,8 @@ class Copier:
         if run.data.tags.get(_SYNCED) != digest:
             self._write(run.info.run_id, entry, digest)
         stage = entry.get("tags", {}).get("stage", "")
-        self._run_ids[_COMPARE_FIRST.get(stage, len(_COMPARE_FIRST)), entry["unit"]] = run.info.run_id
+        place = (_COMPARE_FIRST.get(stage, len(_COMPARE_FIRST)), -entry.get("score", 0.0), entry["unit"])
+        self._run_ids[place] = run.info.run_id
 
     def _find_or_create(self, entry: dict[str, Any]) -> Run | None:
         """The entry's run; None if a user deleted it, or the experiment. Of several, the oldest is kept."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.error
+import urllib.request
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,9 +123,14 @@ class Mirror:
             self._warn(f"MLflow is behind (the sweep is not affected): {problem}")
 
 
-def serve(uri: str, port: int) -> int:
-    """Serve MLflow's UI for a database on localhost until it is interrupted; return the exit status."""
+def serve(uri: str, port: int, *, page: str | None = None) -> int:
+    """Serve MLflow's UI for a database on localhost until it is interrupted; return the exit status.
+
+    page: an address to open in a browser once the server answers.
+    """
     process = subprocess.Popen(ui_command(uri, port), env={**os.environ, **QUIET}, stdout=sys.stderr)
+    if page is not None:
+        threading.Thread(target=_open_once_served, args=(process, port, page), daemon=True).start()
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -132,3 +142,31 @@ def ui_command(uri: str, port: int) -> list[str]:
     artifacts = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     return [*command, "--port", str(port), "--workers", "1", "--artifacts-destination", str(artifacts)]
+
+
+def _open_once_served(process: subprocess.Popen[bytes], port: int, page: str) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while process.poll() is None:
+        try:
+            with direct.open(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+        except urllib.error.HTTPError:
+            break  # it answers
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.25)
+    if process.poll() is None:
+        open_page(page)
+
+
+def open_page(page: str) -> bool:
+    """Open an address in a browser; False where there is none to open it in. Never raises for that.
+
+    On a Linux machine without a display only a browser for the terminal could open, and take that over.
+    """
+    windows = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    if sys.platform.startswith("linux") and not windows:
+        return False
+    try:
+        return webbrowser.open(page)
+    except (webbrowser.Error, OSError):
+        return False

@@ -86,9 +86,9 @@ def charts(
     free_port: Callable[[], int],
     serving: Callable[..., AbstractContextManager[None]],
 ) -> Iterator[Any]:
-    """MLflow's charts page of the sweep, through the link that `medsynth ui` prints."""
+    """MLflow's charts page of the sweep, through the link that `medsynth sweep sync` prints."""
     port = free_port()
-    command = [*reference.command("ui", "tracking.enabled=true"), "--sync-only", "--port", str(port)]
+    command = [*reference.command("sweep sync", "tracking.enabled=true"), "--port", str(port)]
     state = reference.call(command)
     assert state["behind"] == 0
     with serving(ui_command(state["uri"], port), port, env=QUIET):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medsynth_ray.config import SweepConfig
-from medsynth_ray.driver import Sweep
+from medsynth_ray.driver import Sweep, splits_of
 from medsynth_ray.engine.bench import Bench
 from medsynth_ray.engine.plan import Schedule
 from medsynth_ray.engine.work import run_job
@@ -38,7 +38,7 @@ def run(sweep_config: SweepConfig, *, fail: str = "") -> SweepResult:
     sweep = Sweep(sweep_config)
     data = sweep.data()
     plan = sweep._plan(data, writable=True)
-    bench = Bench(sweep_config, sweep.store, {name: data.part(name) for name in ("train", "val", "test")})
+    bench = Bench(sweep_config, sweep.store, splits_of(sweep_config, data))
     schedule = Schedule(plan.steps(), sweep._lookup)
     while (job := schedule.next()) is not None:
         said = {"outcome": "failed"} if fail and job.name.startswith(fail) else run_job(bench, job)

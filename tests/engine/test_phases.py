@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from medsynth_ray import registry
-from medsynth_ray.engine import pools
+from medsynth_ray.engine import fits, pools
 from medsynth_ray.engine.bench import Bench
-from medsynth_ray.errors import ConfigError, DataLeak
+from medsynth_ray.errors import ConfigError, DataLeak, Diverged
 from medsynth_ray.generators.gaussian import Gaussian
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import (
@@ -27,6 +27,7 @@ from medsynth_ray.protocols import (
     Runtime,
     Spec,
 )
+from medsynth_ray.result_view import Gatherer
 from medsynth_ray.results import SweepResult
 from medsynth_ray.testing import toy_images
 from tests.engine.inline import TINY_SPACE, config, run
@@ -59,8 +60,8 @@ def test_controls_take_as_many_images_as_the_winner(plain: SweepResult) -> None:
 
 def test_smaller_ratios_are_prefixes_of_larger_ones(plain: SweepResult) -> None:
     bench, key = plain._bench, next(p["result"]["unit"] for p in plain.plan.pools if p["label"] == "gaussian")
-    few = set(pools.mixed(bench, key, Spec(use="add"), 0.25).ids)
-    many = set(pools.mixed(bench, key, Spec(use="add"), 0.5).ids)
+    few = set(pools.mixed(bench, "train", key, Spec(use="add"), 0.25).ids)
+    many = set(pools.mixed(bench, "train", key, Spec(use="add"), 0.5).ids)
     assert few < many
 
 
@@ -109,7 +110,7 @@ def test_a_copier_is_rejected_and_there_is_no_candidate(tmp_path: Path) -> None:
     assert "copy_real: near_copy" in result.verdict["sentence"]
     (row,) = [g for g in result.generators() if g["label"] == "copy_real"]
     assert row["status"] == "rejected"
-    assert result._near_copies(), "the report must show the copies"
+    assert Gatherer(result).near_copies(), "the report must show the copies"
 
 
 def test_a_pool_grows_when_gates_drop_images(tmp_path: Path) -> None:
@@ -210,6 +211,22 @@ class Agreement(Component):
         return GateResult(np.ones(len(pool), dtype=bool), True, "", numbers)
 
 
+class Learner(Gaussian):
+    """A Gaussian that looks at itself four times, and one of whose settings diverges."""
+
+    class Config(Gaussian.Config):
+        diverges: bool = False
+        max_train_steps: int = 4
+
+        def rungs(self) -> tuple[float, ...]:
+            return (0.5, 1.0)
+
+    def fit(self, shown: ImageSet, *, seed: int, runtime: Runtime) -> None:
+        if self.config.diverges:
+            raise Diverged("loss is nan at step 3")
+        super().fit(shown, seed=seed, runtime=runtime)
+
+
 @pytest.fixture
 def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
     class Point:
@@ -220,7 +237,11 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
             return self.component
 
     points: dict[str, Any] = {"by_class": Point(ByClass), "leaky": Point(Leaky)}
-    roles = {"samplers": points, "gates": {"agreement": Point(Agreement)}, "generators": {"darker": Point(Darker)}}
+    roles = {
+        "samplers": points,
+        "gates": {"agreement": Point(Agreement)},
+        "generators": {"darker": Point(Darker), "learner": Point(Learner)},
+    }
     monkeypatch.setattr(registry, "_plugins", lambda role: roles.get(role, {}))
 
 
@@ -239,10 +260,11 @@ def test_a_sampler_cannot_show_what_is_not_in_train(tmp_path: Path) -> None:
     sweep_config = config(tmp_path)
     train = toy_images((12, 12, 12), prefix="train")
     bench = Bench(
-        sweep_config, run(sweep_config).store, {"train": train, "val": toy_images(seed=1), "test": toy_images(seed=2)}
-    )
-    with pytest.raises(DataLeak, match="toy/0000.*not in train"):
-        pools.shown_parts(bench, Spec(use="leaky"))
+        sweep_config, run(sweep_config).store,
+        {"train": train, "showable": train, "val": toy_images(seed=1), "test": toy_images(seed=2)},
+    )  # fmt: skip
+    with pytest.raises(DataLeak, match="toy/0000.*not in showable"):
+        fits.shown_parts(bench, Spec(use="leaky"), "showable")
 
 
 @pytest.mark.usefixtures("plugged")
@@ -264,8 +286,8 @@ def test_what_a_component_did_not_declare_is_refused(tmp_path: Path) -> None:
 def test_every_sweep_that_confirms_is_a_recorded_look_at_the_test(tmp_path: Path) -> None:
     first = run(config(tmp_path))
     second = run(config(tmp_path, seed=1))
-    assert (first.config.sweep_id, second._looks()) != (second.config.sweep_id, 1)
-    assert second._looks() == 2
+    assert (first.config.sweep_id, Gatherer(second).looks()) != (second.config.sweep_id, 1)
+    assert Gatherer(second).looks() == 2
     (looked,) = (tmp_path / "look").iterdir()
     assert looked.name == first.data.part("test").fingerprint[:32]
 
@@ -301,8 +323,8 @@ def test_without_leave_no_real_image_is_shown(tmp_path: Path) -> None:
     gates = {"near_copy": {"use": "near_copy", "config": {"space": TINY_SPACE}}}
     hidden = {"generators": {"copy_real": None, "gaussian": None}, "gates": gates, "report": {"real_images": False}}
     result = run(config(tmp_path, **hidden))
-    assert {preview.generator for preview in result._previews()} == {"gaussian"}
-    assert result._near_copies() == []
+    assert {preview.generator for preview in Gatherer(result).previews()} == {"gaussian"}
+    assert Gatherer(result).near_copies() == []
 
 
 @pytest.mark.parametrize("ratios", [[0], [], [0.0001]])
@@ -359,3 +381,63 @@ def test_a_generator_may_start_from_another_fitted_one(tmp_path: Path) -> None:
     mean = {name: result.pool(name).images.pixels.mean() for name in ("darker", "gaussian")}
     assert mean["darker"] < 0.7 * mean["gaussian"]
     assert result.pool("darker").fitted_on == result.pool("gaussian").fitted_on
+
+
+@pytest.mark.usefixtures("plugged")
+def test_quality_is_recorded_at_every_checkpoint_against_images_seen(tmp_path: Path) -> None:
+    result = run(config(tmp_path, generators={"learner": None}))
+    last = result.plan.fits[-1]["result"]["checkpoints"]
+    num_shown = len(result.splits["showable"])
+    assert [(row["step"], row["images_seen"]) for row in last] == [(2, 2 * num_shown), (4, 4 * num_shown)]
+    assert {row["measured"]["name"] for row in last} == {"kid_efficientnet_lite0"}
+    assert all(row["measured"]["low"] < row["measured"]["value"] < row["measured"]["high"] for row in last)
+    assert result.plan.fits[0]["result"]["checkpoints"] == last[:1]
+
+
+@pytest.mark.usefixtures("plugged")
+def test_no_images_are_drawn_at_checkpoints_if_none_are_asked_for(tmp_path: Path) -> None:
+    quality = {"num_images": 40, "space": TINY_SPACE, "checkpoint_images": 0}
+    result = run(config(tmp_path, generators={"learner": None}, fit={"quality": quality}))
+    assert [row["result"]["checkpoints"] for row in result.plan.fits] == [[], []]
+    assert result.verdict is not None
+
+
+@pytest.mark.usefixtures("plugged")
+@pytest.mark.parametrize("about", ["pool", "method"])
+def test_a_fit_that_diverges_is_recorded_and_does_not_stop_the_sweep(tmp_path: Path, about: str) -> None:
+    arms = {"gaussian": None, "learner": {"config": {"diverges": True}}}
+    confirm = {"classifier": "majority", "repeats": 6, "about": about}
+    result = run(config(tmp_path, generators=arms, confirm=confirm))
+    (row,) = [g for g in result.generators() if g["label"] == "learner"]
+    assert (row["status"], row["reason"]) == ("rejected", "diverged: loss is nan at step 3")
+    assert result.plan.winner is not None
+    assert result.plan.winner["label"] == "gaussian"
+
+
+def test_real_shares_reach_classifier_and_generator_apart(tmp_path: Path) -> None:
+    data = {"adapter": "phantom", "resolution": 16, "size_px": 16, "num_images": 400}
+    data["real_share"] = {"classifier": 0.4, "generator": 0.8}
+    result = run(config(tmp_path, data=data))
+    train, showable = result.splits["train"], result.splits["showable"]
+    assert len(train) / len(result.data.part("train")) == pytest.approx(0.4, abs=0.05)
+    assert len(showable) / len(result.data.part("train")) == pytest.approx(0.8, abs=0.05)
+    assert set(train.ids) < set(showable.ids)
+    rows = {row["arm"]: row["result"]["num_train"] for row in result.plan.confirm}
+    assert rows["real_only"] == len(train)
+    assert rows["real_showable"] == len(showable)
+    assert rows["real_oversampled"] == rows[result.plan.confirm[0]["arm"]]
+    fitted_on = {label: result.record(f"kept/{key}") for label, key in pool_keys(result).items()}
+    shown = {label: fit_counts(result, record) for label, record in fitted_on.items()}
+    assert shown == {"gaussian": len(showable), "real_classic": len(train), "real_oversampled": len(train)}
+    assert result.verdict is not None
+    assert {c["control"] for c in result.verdict["comparisons"]} == {"real_only", "real_classic", "real_oversampled"}
+    assert any("may come from the other" in c for c in result.verdict["caveats"])
+
+
+def pool_keys(result: SweepResult) -> dict[str, str]:
+    return {p["label"]: p["result"]["unit"] for p in result.plan.pools}
+
+
+def fit_counts(result: SweepResult, kept: dict[str, Any]) -> int:
+    (fit,) = result.record(f"shard/{kept['inputs']['shards'][0]}")["inputs"]["fits"]
+    return sum(result.record(f"fit/{fit}")["result"]["counts"])

@@ -82,6 +82,20 @@ def test_a_failed_job_gives_none_and_the_plan_goes_on() -> None:
     assert {j.name for j in schedule.failed.values()} == {"a0", "lone"}
 
 
+def test_jobs_that_are_left_alone_fail_without_being_handed_out() -> None:
+    left, failing = Schedule(whole(), lambda _: None, failed={job("a0").unit.key}), Schedule(whole(), lambda _: None)
+    started, all_started = run(left, slots=1), run(failing, slots=1, fail=frozenset({"a0"}))
+    assert started == [name for name in all_started if name != "a0"]
+    assert left.outcome == failing.outcome
+    assert [j.name for j in left.failed.values()] == ["a0"]
+
+
+def test_a_record_counts_more_than_an_old_failure() -> None:
+    schedule = Schedule(whole(), lambda j: record(j.name.upper()), failed={job("a0").unit.key})
+    assert schedule.outcome[0][0][0] == "A0"
+    assert schedule.failed == {}
+
+
 def test_recorded_jobs_are_not_handed_out() -> None:
     seen = []
     schedule = Schedule(whole(), lambda j: record(j.name.upper()), lambda j, r: seen.append(j.name))

@@ -112,6 +112,34 @@ def test_torn_record_is_named(tmp_path: Path) -> None:
         store.record(UNIT)
 
 
+def test_a_removed_unit_can_be_made_again(url: str) -> None:
+    store = Store(url)
+    first = store.ensure(UNIT, write_unit)
+    store.remove(UNIT)
+    assert store.record(UNIT) is None
+    assert store.fs.find(store.at(UNIT.path)) == []
+    again = store.ensure(UNIT, write_unit)
+    assert again["attempt"] != first["attempt"]
+    assert store.file(again, "notes.txt") == b"n"
+
+
+def test_removing_takes_the_record_first(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(url)
+    store.ensure(UNIT, write_unit)
+    paths: list[str] = []
+    monkeypatch.setattr(Store, "delete", lambda self, path: paths.append(path))
+    store.remove(UNIT)
+    assert paths == [f"{UNIT.path}/record.json", UNIT.path]
+
+
+def test_deleting_what_is_not_there_is_fine(url: str) -> None:
+    store = Store(url)
+    store.overwrite("a/b/c.json", b"{}")
+    store.delete("a/b/d.json")
+    store.remove(UNIT)
+    assert store.read("a/b/c.json") == b"{}"
+
+
 def test_unknown_protocol_is_a_clear_error() -> None:
     with pytest.raises(StoreError, match="nosuch"):
         Store("nosuch://bucket/x")

@@ -25,7 +25,7 @@ def test_the_mini_sweep_searches_halves_and_concludes(reference: Runner) -> None
     decisions = {p.stem.rsplit("-", 1)[0] for p in reference.store.glob("sweep/*/decision/*.json")}
     assert {"ask-gaussian-0", "ask-gaussian-1", "promote-gaussian-1-0", "promote-gaussian-1-1", "winner"} <= decisions
     kinds = {unit.split("/")[0] for unit in reference.records()}
-    assert kinds == {"data", "shown", "features", "fit", "checkpoint", "quality", "shard", "kept", "score", "trial"}
+    assert kinds == {"data", "shown", "features", "fit", "quality", "curve", "shard", "kept", "score", "trial"}
     assert b'"word":"' in reference.verdict()
 
 

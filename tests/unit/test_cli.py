@@ -15,6 +15,8 @@ from typer.testing import CliRunner, Result
 
 from medsynth_ray import __version__
 from medsynth_ray.cli import app
+from medsynth_ray.driver import Sweep
+from medsynth_ray.tracking import process
 from tests.engine.inline import config, run
 
 VERBS = ("init", "audit", "plan", "run", "status", "report", "export", "ui", "doctor", "components")
@@ -176,6 +178,37 @@ def test_export_gives_out_no_control_and_names_what_there_is(
     result = call("export", finished[0], arm, tmp_path / "out", "--json")
     assert result.exit_code == 2
     assert "gaussian+add@0.25" in said(result)["message"]
+
+
+@pytest.mark.parametrize(("words", "browser"), [([], True), (["--no-browser"], False)], ids=["", "no-browser"])
+def test_ui_opens_a_browser_unless_told_not_to(
+    finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, words: list[str], browser: bool
+) -> None:
+    served: list[tuple[int, bool]] = []
+    state = {"mirrored": 3, "behind": 0, "problem": "", "links": {"charts": "http://127.0.0.1:5055/#/x"}, "uri": "x"}
+    monkeypatch.setattr(Sweep, "sync", lambda sweep, port: state)
+    monkeypatch.setattr(Sweep, "serve", lambda sweep, port, *, browser: served.append((port, browser)))
+    result = call("ui", finished[0], "--port", 5055, *words, "--json")
+    assert said(result) == state
+    assert served == [(5055, browser)]
+    assert "http://127.0.0.1:5055/#/x" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("uri", "served", "opened"),
+    [("sqlite:///x.db", ["http://charts"], []), ("http://mlflow:5000", [], ["http://charts"])],
+    ids=["file", "server"],
+)
+def test_a_named_server_is_only_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, served: list[str], opened: list[str]
+) -> None:
+    sweep = Sweep(config(tmp_path / "store", tracking={"mlflow_uri": uri}))
+    sweep.store.overwrite(f"{sweep.folder}/mlflow.json", b'{"charts": "http://charts"}')
+    pages: dict[str, list[str]] = {"serve": [], "open": []}
+    monkeypatch.setattr(process, "serve", lambda uri, port, *, page: pages["serve"].append(page))
+    monkeypatch.setattr(process, "open_page", lambda page: pages["open"].append(page))
+    sweep.serve(5000, browser=True)
+    assert pages == {"serve": served, "open": opened}
 
 
 def test_components_show_their_settings() -> None:

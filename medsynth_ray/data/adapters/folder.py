@@ -6,38 +6,28 @@ and `split`; all other columns are kept. Where there is no label column the fold
 
 from __future__ import annotations
 
-import os
 import re
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any, Self
 
-import fsspec
-from fsspec.core import url_to_fs
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from medsynth_ray.data._decode import EXTENSIONS
 from medsynth_ray.data._metadata import Table, normal_path, read_table
-from medsynth_ray.data.audit import Finding, Severity, gathered, listed
+from medsynth_ray.data.adapters._files import SPLITS, ImageFiles, Info, Tree, named, stamp
+from medsynth_ray.data.audit import gathered
 from medsynth_ray.errors import AuditError
-from medsynth_ray.protocols import Component, ComponentConfig, ImageRecord
+from medsynth_ray.protocols import ImageRecord
 
-Info = dict[str, Any]
-"""What fsspec says about a file: name, type, size, and more."""
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
 _DEFAULT_METADATA = ("metadata.csv", "metadata.jsonl")
 
 
-class Folder(Component):
+class Folder(ImageFiles):
     """A folder of images. `findings` holds what `scan` could not use."""
 
-    class Config(ComponentConfig):
+    class Config(ImageFiles.Config):
         """Where the images are and which columns say what."""
 
-        root: str = Field(min_length=1, json_schema_extra={"key": False})
-        """Local folder (`~` is expanded) or any fsspec URL: s3://bucket/folder, gs://..., memory://..."""
         metadata: str | None = "auto"
         """Metadata file below the root; auto: metadata.csv or metadata.jsonl if there is one; null: none."""
         path_column: str | None = None
@@ -50,6 +40,8 @@ class Folder(Component):
         """Column with train, val or test; default: split if there is one."""
         group_regex: str | None = None
         """Where no column gives the group: a pattern searched in the image's path, whose first (...) is the group."""
+        allow_empty: bool = False
+        """Whether a class folder may hold no image; the class then does not exist."""
 
         @model_validator(mode="after")
         def _regex_has_group(self) -> Self:
@@ -61,98 +53,36 @@ class Folder(Component):
                 raise ValueError(f"group_regex {self.group_regex!r} needs a (...) around the group")
             return self
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.findings: list[Finding] = []
-        self._paths: dict[str, str] = {}
-
     def scan(self) -> list[ImageRecord]:
         """Records of all images; fills `findings`.
 
         Raises:
             AuditError: the root or the metadata file is missing or cannot be read, or there is no image.
         """
-        self.findings = []
-        fs, base = self._open_root()
-        found, folders = self._walk(fs, base)
-        images = self._images(base, found)
-        full = {str(parent) for name in found for parent in PurePosixPath(name).parents}
-        self.findings += _named("empty_folder", "warn", "folders without a file", set(folders) - full)
-        table = self._metadata(fs, base, found)
-        if not images:
-            known = ", ".join(sorted(EXTENSIONS))
-            raise AuditError(f"data.root {self.config.root!r}: no image below it (known: {known})")
+        tree = self._open()
+        images = self._images(tree, (*_DEFAULT_METADATA, self.config.metadata))
+        table = self._metadata(tree)
+        self._empty_folders(tree, images, table)
         if table is not None:
             self._compare(images, table)
             images = {name: info for name, info in images.items() if table.repeats.get(name, name in table.rows)}
-        labelled = self._folder_labels(images)
-        return [self._record(name, images[name], labelled[name], table) for name in sorted(images)]
+        labelled = _folder_labels(images)
+        return [self._record(name, info, labelled[name], table) for name, info in images.items()]
 
-    def read(self, record: ImageRecord) -> bytes:
-        """The encoded file."""
-        fs, base = url_to_fs(os.path.expanduser(self.config.root))
-        data: bytes = fs.cat_file(self._paths.get(record.id, f"{base.rstrip('/')}/{record.id}"))
-        return data
+    def _empty_folders(self, tree: Tree, images: Iterable[str], table: Table | None) -> None:
+        """Folders without an image: a stop where the folder would be a class, since the class would vanish silently."""
+        with_image, with_file = _parents(images), _parents(map(normal_path, tree.files))
+        folders = {normal_path(path) for path in tree.folders}
+        classes = set() if self._has_label(table) else {path for path in folders - with_image if _is_class(path)}
+        what = "class folders without an image; add images, remove the folder, or set data.allow_empty: true"
+        self.findings += named("empty_class", "info" if self.config.allow_empty else "stop", what, classes)
+        self.findings += named("empty_folder", "warn", "folders without a file", folders - with_file - classes)
 
-    def _open_root(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        root = self.config.root
-        try:
-            fs, base = url_to_fs(os.path.expanduser(root))
-            if not fs.exists(base):
-                raise AuditError(f"data.root {root!r}: no such folder")
-            if not fs.isdir(base):
-                raise AuditError(f"data.root {root!r}: is a file, not a folder")
-        except (OSError, ValueError, ImportError) as error:
-            raise AuditError(f"data.root {root!r}: cannot be opened ({error})") from error
-        return fs, base.rstrip("/")
-
-    def _walk(self, fs: fsspec.AbstractFileSystem, base: str) -> tuple[dict[str, Info], list[str]]:
-        """Files and links that are not hidden, relative path -> fsspec info, and the folders below the root."""
-        # fs.find would leave out folders that it may not list, without a word.
-        files, folders = {}, [base]
-        for folder in folders:
-            try:
-                entries = fs.ls(folder, detail=True)
-            except OSError as error:
-                raise AuditError(f"data.root {self.config.root!r}: cannot list {folder} ({error})") from error
-            for info in entries:
-                path = info["name"].rstrip("/")
-                name = path.rsplit("/", 1)[-1]
-                if path == folder or name.startswith(".") or name.lower() in _IGNORED:
-                    continue
-                if info["type"] == "directory":
-                    folders.append(path)
-                else:
-                    files[path[len(base) :].lstrip("/")] = info
-        return files, [folder[len(base) :].lstrip("/") for folder in folders[1:]]
-
-    def _images(self, base: str, found: dict[str, Info]) -> dict[str, Info]:
-        """Id -> info of the image files; links out of the root and clashing names become findings."""
-        outside = {path: f"-> {info['destination']}" for path, info in found.items() if _leaves(base, info)}
-        links = {path: text for path, text in outside.items() if PurePosixPath(path).suffix.lower() in EXTENSIONS}
-        self.findings += gathered("symlink", "quarantine", "a link that leaves the root is not followed", links)
-        folders = {path: outside[path] for path in outside.keys() - links.keys()}
-        what = "links to folders are not followed, so a class may be missing; copy what they point to"
-        self.findings += _named("symlink", "stop", what, folders)
-        named = [p for p in found if p not in outside and PurePosixPath(p).suffix.lower() in EXTENSIONS]
-        spellings = defaultdict(list)
-        for path in named:
-            spellings[normal_path(path)].append(path)
-        clash = {name: f"{len(paths)} files" for name, paths in spellings.items() if len(paths) > 1}
-        self.findings += gathered("id_clash", "quarantine", "file names that differ only in Unicode form", clash)
-        self._other_files(found, set(named) | set(outside))
-        self._paths = {name: found[paths[0]]["name"] for name, paths in spellings.items() if len(paths) == 1}
-        return {name: found[paths[0]] for name, paths in spellings.items() if len(paths) == 1}
-
-    def _other_files(self, found: dict[str, Any], known: set[str]) -> None:
-        others = {p for p in found if p not in known and p not in (*_DEFAULT_METADATA, self.config.metadata)}
-        self.findings += _named("other_files", "info", "files that are not images by their extension, left out", others)
-
-    def _metadata(self, fs: fsspec.AbstractFileSystem, base: str, found: dict[str, Info]) -> Table | None:
+    def _metadata(self, tree: Tree) -> Table | None:
         config = self.config
         name = config.metadata
         if name == "auto":
-            name = next((default for default in _DEFAULT_METADATA if default in found), None)
+            name = next((default for default in _DEFAULT_METADATA if default in tree.files), None)
         if name is None:
             wanted = [c for c in ("path_column", "label_column", "group_column", "split_column") if getattr(config, c)]
             if wanted:
@@ -160,9 +90,9 @@ class Folder(Component):
                 raise AuditError(f"data.{wanted[0]} is {value!r} but {config.root!r} has no metadata file")
             return None
         try:
-            table = read_table(fs.cat_file(f"{base}/{name}"), name, config.path_column)
-        except OSError as error:
-            raise AuditError(f"data.metadata {name!r}: cannot be read below {config.root!r} ({error})") from error
+            table = read_table(tree.read(name), name, config.path_column)
+        except AuditError as error:
+            raise AuditError(f"data.metadata {error}") from error
         for field in ("label_column", "group_column", "split_column"):
             column = getattr(config, field)
             if column is not None and column not in table.columns:
@@ -182,14 +112,6 @@ class Folder(Component):
             *gathered("repeated_row", "quarantine", "several metadata rows that differ", disagree),
         ]
 
-    def _folder_labels(self, images: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
-        """Id -> (label, split) from the folders. Split folders only count if all images are in one."""
-        parts = {name: name.split("/") for name in images}
-        splits = all(len(part) >= 3 and part[0].lower() in SPLITS for part in parts.values())
-        if splits:
-            return {name: (part[1], SPLITS[part[0].lower()]) for name, part in parts.items()}
-        return {name: (part[0] if len(part) > 1 else None, None) for name, part in parts.items()}
-
     def _record(
         self, name: str, info: Info, folders: tuple[str | None, str | None], table: Table | None
     ) -> ImageRecord:
@@ -205,25 +127,26 @@ class Folder(Component):
         split = said["split"] or folders[1]
         split = SPLITS.get(split.lower(), split) if split else None
         label = said["label"] or (None if self._has_label(table) else folders[0])
-        return ImageRecord(name, label, group, split, _stamp(info), row)
+        return ImageRecord(name, label, group, split, stamp(info), row)
 
     def _has_label(self, table: Table | None) -> bool:
         return table is not None and (self.config.label_column or "label") in table.columns
 
 
-def _named(kind: str, severity: Severity, what: str, paths: Collection[str]) -> list[Finding]:
-    """A finding about paths that are no images; a mapping gives details."""
-    return [Finding(kind, severity, f"{what}: {listed(paths)}", tuple(sorted(paths)))] if paths else []
+def _folder_labels(images: Iterable[str]) -> dict[str, tuple[str | None, str | None]]:
+    """Id -> (label, split) from the folders. Split folders only count if all images are in one."""
+    parts = {name: name.split("/") for name in images}
+    splits = all(len(part) >= 3 and part[0].lower() in SPLITS for part in parts.values())
+    if splits:
+        return {name: (part[1], SPLITS[part[0].lower()]) for name, part in parts.items()}
+    return {name: (part[0] if len(part) > 1 else None, None) for name, part in parts.items()}
 
 
-def _leaves(base: str, info: Info) -> bool:
-    """Whether this is a link to a folder, to nothing, or out of the (real) root. Only local files know links."""
-    if not info.get("islink"):
-        return False
-    target = os.path.realpath(info["name"])
-    return not (os.path.isfile(target) and target.startswith(os.path.realpath(base) + os.sep))
+def _parents(paths: Iterable[str]) -> set[str]:
+    return {str(parent) for path in paths for parent in PurePosixPath(path).parents}
 
 
-def _stamp(info: Info) -> str:
-    keys = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
-    return f"{info.get('size')}-{next((str(info[key]) for key in keys if info.get(key)), '')}"
+def _is_class(path: str) -> bool:
+    """Whether a folder lies where classes lie: in the root, or in a folder of a split."""
+    parts = path.split("/")
+    return len(parts) == 1 or (len(parts) == 2 and parts[0].lower() in SPLITS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from medsynth_ray.data.audit import (
     share_findings,
 )
 from medsynth_ray.data.dataset import audit
+from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import ImageRecord
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
@@ -39,14 +41,15 @@ def picture() -> Image.Image:
     return Image.fromarray(NOISE)
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds no pixels: a decompression bomb needs no more to be seen."""
+def png(width: int, height: int, bits: int, colour: int, rows: bytes = b"") -> bytes:
+    """A PNG that may claim more than it holds: a decompression bomb needs no pixels to be seen."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def frames(form: str) -> bytes:
@@ -56,10 +59,8 @@ def frames(form: str) -> bytes:
 
 def rgb16_png() -> bytes:
     """48-bit RGB, which Pillow cannot write but reads as 8-bit without a word."""
-    data = bytearray(encoded(picture(), "PNG"))
-    data[24] = 16
-    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
-    return bytes(data)
+    rows = b"".join(b"\0" + row.tobytes() for row in (NOISE.astype(">u2") * 9))
+    return png(24, 24, 16, 2, rows)
 
 
 JPEG = encoded(picture(), "JPEG")
@@ -75,8 +76,8 @@ BAD = {
     "HEIC": ("a.jpg", b"\0\0\0\x18ftypheic\x80\x90", "not_an_image", "is HEIC"),
     "LFS": ("a.png", b"version https://git-lfs.github.com/spec/v1\n", "not_an_image", "a Git LFS pointer"),
     "text": ("a.png", b"not found", "not_an_image", "is plain text"),
-    "144 megapixels": ("a.png", png_header(12_000, 12_000), "too_many_pixels", "12000 x 12000; at most 64000000"),
-    "400 megapixels": ("a.png", png_header(20_000, 20_000), "too_many_pixels", "at most 64000000"),
+    "144 megapixels": ("a.png", png(12_000, 12_000, 8, 0), "too_many_pixels", "12000 x 12000; at most 64000000"),
+    "400 megapixels": ("a.png", png(20_000, 20_000, 8, 0), "too_many_pixels", "at most 64000000"),
     "GIF of 3": ("a.gif", frames("GIF"), "several_frames", "3 frames"),
     "TIFF of 3": ("a.tif", frames("TIFF"), "several_frames", "3 frames"),
     "16-bit gray": (
@@ -85,7 +86,8 @@ BAD = {
         "high_depth",
         "16 bits",
     ),
-    "16-bit RGB": ("a.png", rgb16_png(), "high_depth", "16 bits a channel; 8 are allowed"),
+    "16-bit RGB": ("a.png", rgb16_png(), "high_depth", "16 bits a channel, values 0 to"),
+    "cut off 16-bit RGB": ("a.png", png(24, 24, 16, 2, b"\0"), "unreadable", "damaged"),
     "16-bit TIFF": ("a.tif", encoded(Image.fromarray(NOISE[..., 0].astype(np.uint16) * 9), "TIFF"), "high_depth", "16"),
     "float TIFF": (
         "a.tif",
@@ -93,7 +95,7 @@ BAD = {
         "high_depth",
         "32 bits",
     ),
-    "float array": ("a", NOISE.astype(np.float32), "high_depth", "float32 array; uint8 is allowed"),
+    "float array": ("a", NOISE.astype(np.float32), "high_depth", "float32 array, values"),
     "4 channels": ("a", np.zeros((4, 4, 4), np.uint8), "unreadable", "array of shape (4, 4, 4)"),
 }
 
@@ -259,3 +261,19 @@ def test_audit_returns_every_finding_and_raises_none(tree: Callable[..., Path], 
     assert summary["classes"] == {"a": 29, "b": 29, "rare": 4}
     assert summary["findings"] == {"stop": 2, "quarantine": 2, "warn": 0, "info": 0}
     assert summary["splits"] is None
+
+
+@pytest.mark.parametrize("window", [None, (0.0, 9.0)])
+def test_deep_colour_without_opencv(window: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    if window is None:
+        with pytest.raises(Refused, match="more than 8 bits a channel, in colour; set data.window"):
+            decode(rgb16_png(), "a.png")
+        return
+    with pytest.raises(ConfigError, match=r"needs OpenCV: pip install 'medsynth-ray\[medical\]'"):
+        decode(rgb16_png(), "a.png", window)  # type: ignore[arg-type]
+
+
+def test_long_names_are_shown_by_their_ends() -> None:
+    found = gathered("x", "warn", "odd", {"a" * 200 + ".png": ""})
+    assert found[0].message == f"1 image: odd: {'a' * 50}[...]{'a' * 46}.png"

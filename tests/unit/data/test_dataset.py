@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsynth_ray.config import DataConfig, SplitConfig
+from medsynth_ray import registry
+from medsynth_ray.config import DataConfig, RealShare, SplitConfig
+from medsynth_ray.data._decode import shrink
 from medsynth_ray.data.dataset import Dataset, audit, prepare, source_key
 from medsynth_ray.errors import AuditError, StoreError
+from medsynth_ray.protocols import Component, ComponentConfig, Spec
 
 Tree = Callable[..., Path]
 SPLIT = SplitConfig()
@@ -67,7 +70,7 @@ def test_save_is_deterministic_and_load_gives_it_back(config: DataConfig, tmp_pa
     for name in ("one", "two"):
         data.save(tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == ["dataset.json", "images.safetensors"]
+    assert files == ["dataset.json", "images.safetensors", "thumbnails.safetensors"]
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
     loaded = Dataset.load(tmp_path / "one")
     assert loaded.fingerprint == data.fingerprint
@@ -234,3 +237,107 @@ def test_kermany_has_32_copies_and_keeps_patients_apart() -> None:
     assert sum(map(len, patients)) == len(set.union(*patients)) == 3272
     shares = np.array(list(data.counts().values())) / data.images.counts()
     assert np.abs(shares - np.array([[0.5], [0.2], [0.3]])).max() < 0.002
+
+
+@pytest.mark.parametrize("resize", ["stretch", "pad", "crop"])
+def test_resize_keeps_what_it_says(resize: str) -> None:
+    """A bright bar across the middle of a 2:1 image."""
+    wide = np.zeros((32, 64), dtype=np.uint8)
+    wide[:, 24:40] = 200
+    small = shrink(Image.fromarray(wide), 16, 1, resize)[..., 0]
+    bright_columns = {"stretch": 4, "pad": 4, "crop": 8}[resize]
+    bright_rows = {"stretch": 16, "pad": 8, "crop": 16}[resize]
+    assert ((small[8] > 100).sum(), (small[:, 8] > 100).sum()) == (bright_columns, bright_rows)
+    assert small.shape == (16, 16)
+
+
+class Halve(Component):
+    """A preprocessing step for these tests: the left half, and nothing darker than `least`."""
+
+    version = 3
+
+    class Config(ComponentConfig):
+        least: int = 0
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        if pixels.max() < self.config.least:
+            raise ValueError(f"too dark, {pixels.max()}")
+        return pixels[:, : pixels.shape[1] // 2]
+
+
+@pytest.fixture
+def halving(monkeypatch: pytest.MonkeyPatch) -> None:
+    load, names = registry.load, registry.names
+    monkeypatch.setattr(registry, "load", lambda role, name: Halve if name == "halve" else load(role, name))
+    monkeypatch.setattr(registry, "names", lambda role: [*names(role), "halve"])
+
+
+@pytest.mark.usefixtures("halving")
+def test_preprocessing_comes_before_resizing_and_leaves_digests_alone(config: DataConfig) -> None:
+    root = Path(config.adapter_config().root)
+    (root / "b" / "b90_0.png").write_bytes((root / "b" / "b00_0.png").read_bytes())
+    data = prepare(config.model_copy(update={"preprocess": (Spec(use="halve"), Spec(use="halve"))}), SPLIT)
+    quarter = Image.open(root / str(data.images.ids[3])).crop((0, 0, 6, 24))
+    assert (data.images.pixels[3] == np.asarray(quarter.resize((16, 16), Image.Resampling.BICUBIC))).all()
+    assert [f.ids for f in data.findings if f.kind == "duplicate"] == [("b/b90_0.png",)]
+
+
+@pytest.mark.usefixtures("halving")
+def test_an_image_that_a_step_refuses_is_set_aside_with_its_thumbnail(config: DataConfig) -> None:
+    root = Path(config.adapter_config().root)
+    Image.new("RGB", (24, 24), (9, 9, 9)).save(root / "a" / "a90_0.png")
+    steps = (Spec(use="halve", config={"least": 10}),)
+    data = prepare(config.model_copy(update={"preprocess": steps}), SPLIT)
+    found = next(f for f in data.findings if f.kind == "preprocess")
+    assert (found.severity, found.ids) == ("quarantine", ("a/a90_0.png",))
+    assert "a/a90_0.png (halve: too dark, 9)" in found.message
+    assert data.thumbnails["a/a90_0.png"].shape == (16, 16, 1)
+    assert (data.thumbnails["a/a90_0.png"] == 9).all()
+
+
+@pytest.mark.usefixtures("halving")
+def test_a_step_that_returns_no_image_is_a_bug_of_the_step(config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Halve, "apply", lambda self, pixels: pixels.astype(np.float32))
+    with pytest.raises(TypeError, match=r"data.preprocess 'halve' must return uint8 .* got float32 \(24, 24, 3\)"):
+        prepare(config.model_copy(update={"preprocess": (Spec(use="halve"),)}), SPLIT)
+
+
+@pytest.mark.usefixtures("halving")
+def test_source_key_holds_steps_with_versions_but_no_share_of_train(
+    config: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped = config.model_copy(update={"preprocess": (Spec(use="halve"),)})
+    key = source_key(stepped, SPLIT)
+    assert key["preprocess"] == [{"use": "halve", "version": 3, "config": {"least": 0}}]
+    assert source_key(config, SPLIT) != key
+    fewer = stepped.model_copy(update={"real_share": RealShare(classifier=0.5)})
+    assert source_key(fewer, SPLIT) == key
+    monkeypatch.setattr(Halve, "version", 4)
+    assert source_key(stepped, SPLIT) != key
+    for other in ({"resize": "pad"}, {"window": (0.0, 9.0)}, {"near_duplicates": "ignore"}):
+        assert source_key(config.model_copy(update=other), SPLIT) != source_key(config, SPLIT)
+
+
+def test_thumbnails_are_few_small_and_come_back(tree: Tree, by_person: dict[str, str], tmp_path: Path) -> None:
+    root = tree({"a": 200, "b": 30})
+    for i in range(9):
+        (root / "a" / f"a9{i}_9.png").write_bytes((root / "a" / f"a{i:02d}_0.png").read_bytes())
+    (root / "b" / "b99_0.png").write_bytes(b"")
+    config = DataConfig(root=str(root), resolution=80, **by_person)
+    data = prepare(config, SPLIT)
+    aside = [f"a/a9{i}_9.png" for i in range(9)]
+    assert list(data.thumbnails) == aside[:8]
+    assert {small.shape for small in data.thumbnails.values()} == {(64, 64, 3)}
+    data.save(tmp_path / "saved")
+    loaded = Dataset.load(tmp_path / "saved")
+    assert list(loaded.thumbnails) == aside[:8]
+    assert all((loaded.thumbnails[name] == data.thumbnails[name]).all() for name in data.thumbnails)
+    assert loaded.stamps == data.stamps
+    assert len(loaded.stamps) == 230 + 9 + 1
+
+
+def test_near_duplicates_can_be_left_alone(tree: Tree, by_person: dict[str, str]) -> None:
+    config = DataConfig(root=str(tree({"a": 20, "b": 20})), resolution=8, near_duplicates="ignore", **by_person)
+    found = prepare(config, SPLIT).findings
+    assert [(f.kind, f.severity) for f in found] == [("near_duplicate", "warn")]
+    assert "nearly equal images were not looked for" in found[0].message

@@ -105,23 +105,121 @@ def test_rows_and_files_that_do_not_meet_are_named(tree: Tree) -> None:
     }
 
 
-@pytest.mark.parametrize("junk", [".hidden.png", "._a.png", "Thumbs.db", "__MACOSX/a.png", ".git/a.png", "desktop.ini"])
+@pytest.mark.parametrize(
+    "junk", [".hidden.png", "._a.png", "Thumbs.db", "__MACOSX/a.png", ".git/a.png", "desktop.ini", "@eaDir/a.png"]
+)
 def test_hidden_and_system_files_are_not_data(tree: Tree, junk: str) -> None:
     root = tree({"a": 1})
     (root / "a" / junk).parent.mkdir(exist_ok=True)
     (root / "a" / junk).write_bytes(b"x")
     adapter, records = scan(root)
-    assert ([r.id for r in records], kinds(adapter)) == (["a/a00_0.png"], [])
+    assert ([r.id for r in records], kinds(adapter)) == (["a/a00_0.png"], [("info", "ignored_files")])
+    assert adapter.findings[0].ids == (f"a/{junk.partition('/')[0]}",)
+    assert "left out (names that begin with a dot, $recycle.bin, @eadir, __macosx," in adapter.findings[0].message
 
 
 def test_other_files_and_empty_folders_are_reported(tree: Tree) -> None:
     root = tree({"a": 1})
     (root / "a" / "notes.txt").write_text("x")
-    (root / "empty").mkdir()
+    (root / "a" / "empty").mkdir()
     adapter, _ = scan(root)
     assert kinds(adapter) == [("info", "other_files"), ("warn", "empty_folder")]
     assert adapter.findings[0].ids == ("a/notes.txt",)
-    assert adapter.findings[1].ids == ("empty",)
+    assert adapter.findings[1].ids == ("a/empty",)
+
+
+@pytest.mark.parametrize(("settings", "severity"), [({}, "stop"), ({"allow_empty": True}, "info")])
+@pytest.mark.parametrize("folder", ["train/empty", "train/only_notes", "none"])
+def test_a_class_folder_without_an_image_stops_unless_it_may(
+    tree: Tree, tmp_path: Path, settings: dict, severity: str, folder: str
+) -> None:
+    root = tmp_path / "r"
+    tree({"a": 1}, root=root / "train")
+    (root / folder).mkdir()
+    if folder.endswith("notes"):
+        (root / folder / "notes.txt").write_text("x")
+    adapter, records = scan(root, **settings)
+    found = [f for f in adapter.findings if f.kind == "empty_class"]
+    assert [(f.severity, f.ids) for f in found] == [(severity, (folder,))]
+    assert "set data.allow_empty: true: " + folder in found[0].message
+    assert [r.id for r in records] == ["train/a/a00_0.png"]
+
+
+def test_an_empty_folder_is_no_class_where_a_column_is(tree: Tree) -> None:
+    root = tree({"a": 1})
+    (root / "empty").mkdir()
+    (root / "metadata.csv").write_text("path,label\na/a00_0.png,x\n")
+    assert kinds(scan(root)[0]) == [("warn", "empty_folder")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\u202egnp.evil.png", "two\nlines.png", "n" * 251 + ".png", "\u0646\u0635.png", "back\\slash.png", "a*[0]?.png"],
+)
+def test_odd_names_are_read_and_safe_to_print(tree: Tree, name: str) -> None:
+    root = tree({"a": 1})
+    (root / "b").mkdir()
+    (root / "b" / name).write_bytes(b"odd")
+    (root / "metadata.csv").write_text("path,group\na/a00_0.png,p\n")
+    adapter, _ = scan(root)
+    assert [f.ids for f in adapter.findings if f.kind == "file_without_row"] == [("b/" + name.replace("\\", "/"),)]
+    assert "\n" not in adapter.findings[0].message
+    assert "\u202e" not in adapter.findings[0].message
+    adapter, records = scan(root, metadata=None)
+    assert adapter.read(records[1]) == b"odd"
+
+
+def test_a_name_that_is_not_utf8_is_set_aside(tree: Tree) -> None:
+    root = tree({"a": 1})
+    with open(os.fsencode(root) + b"/a/\xff.png", "wb") as file:
+        file.write(b"x")
+    adapter, records = scan(root)
+    assert [r.id for r in records] == ["a/a00_0.png"]
+    assert [(f.severity, f.kind, f.ids) for f in adapter.findings] == [
+        ("quarantine", "bad_name", ("a/\\udcff.png",)),
+    ]
+
+
+def test_a_pipe_is_not_opened(tree: Tree) -> None:
+    root = tree({"a": 1})
+    os.mkfifo(root / "a" / "pipe.png")
+    adapter, records = scan(root)
+    assert [r.id for r in records] == ["a/a00_0.png"]
+    assert [(f.severity, f.kind, f.ids) for f in adapter.findings] == [("quarantine", "special_file", ("a/pipe.png",))]
+
+
+def test_a_file_that_may_not_be_read_is_named_and_stops(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree({"a": 2})
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("a00_1.png"))
+    adapter, records = scan(root)
+    assert [(f.severity, f.kind, f.ids) for f in adapter.findings] == [("stop", "no_permission", ("a/a00_1.png",))]
+    assert [r.id for r in records] == ["a/a00_0.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["a", "metadata.csv"])
+def test_a_folder_or_table_without_permission_is_named(tree: Tree, name: str) -> None:
+    root = tree({"a": 1})
+    (root / "metadata.csv").write_text("path,label\na/a00_0.png,x\n")
+    (root / name).chmod(0)
+    with pytest.raises(AuditError, match=name):
+        scan(root)
+    (root / name).chmod(0o755)
+
+
+def test_a_link_has_the_time_of_what_it_points_to(tree: Tree) -> None:
+    root = tree({"a": 1})
+    (root / "a" / "in.png").symlink_to(root / "a" / "a00_0.png")
+    os.utime(root / "a" / "a00_0.png", (1, 7))
+    assert scan(root)[1][1].stamp.endswith("-7.0")
+
+
+def test_a_metadata_file_that_leaves_the_root_is_refused(tree: Tree, tmp_path: Path) -> None:
+    root = tree({"a": 1})
+    (tmp_path / "secret.csv").write_text("path,label\na/a00_0.png,x\n")
+    (root / "metadata.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(AuditError, match=r"data.metadata 'metadata.csv' below .* is a link that leaves the root"):
+        scan(root)
 
 
 def test_links_inside_the_root_are_read_and_those_that_leave_it_are_not(tree: Tree, tmp_path: Path) -> None:
@@ -167,6 +265,7 @@ def test_names_that_differ_only_in_unicode_form_clash(tree: Tree) -> None:
             "path,label\na/a00_0.png,a\n",
             "data.group_column is 'who', metadata.csv has no such column",
         ),
+        ({}, "id,label\n", "no column 'path' or 'file_name'; there are: id, label"),
         ({}, "path,path\n1,a\n", "a column name occurs twice"),
         ({}, "path,label\na,b,c\n", "line 2: 3 values for 2 columns"),
         ({"metadata": "none.csv"}, "path\n", "data.metadata 'none.csv': cannot be read"),

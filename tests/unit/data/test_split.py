@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsynth_ray.data.split import split_groups, torn_groups
+from medsynth_ray.data.split import share_of_groups, split_groups, torn_groups
 from medsynth_ray.errors import AuditError
 
 SHARES = {"val_share": 0.2, "test_share": 0.3}
@@ -125,3 +125,28 @@ def test_a_given_split_without_a_class_names_it() -> None:
     labels[splits == "val"] = "a"
     with pytest.raises(AuditError, match="every split needs every class, but val has none of class 'b'"):
         split_groups(labels, groups, **SHARES, seed=0, given=splits)
+
+
+def as_numbers(labels: np.ndarray) -> np.ndarray:
+    return np.unique(labels, return_inverse=True)[1]
+
+
+@given(seed=st.integers(0, 50), share=st.floats(0.02, 1.0), more=st.floats(0.02, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_a_share_is_of_whole_groups_holds_every_class_and_lies_in_a_larger_one(
+    seed: int, share: float, more: float
+) -> None:
+    labels, groups = cohort(seed, 60, 3, 0.2)
+    few, many = sorted((share, more))
+    small, large = (share_of_groups(as_numbers(labels), groups, s, seed) for s in (few, many))
+    assert set(labels[small]) == set(labels)
+    assert not set(groups[small]) & set(groups[~small])
+    assert not (small & ~large).any()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+def test_a_share_takes_about_that_much_of_every_class(share: float) -> None:
+    labels, groups = cohort(1, 3000, 3, 0.1)
+    chosen = share_of_groups(as_numbers(labels), groups, share, seed=0)
+    for name in np.unique(labels):
+        assert chosen[labels == name].mean() == pytest.approx(share, abs=0.03)

@@ -25,6 +25,7 @@ OFF = {
 }
 SIDE_PX = 32
 SLOPE = 3.0
+PRESETS = ("fundus", "xray", "skin", "mri", "ct", "oct", "microscopy")
 
 
 def ramp(num: int = 1) -> ImageSet:
@@ -39,6 +40,16 @@ def altered(sources: ImageSet, num: int, **settings: float | str) -> tuple[np.nd
     generator = ClassicAugment(ClassicAugment.Config.model_validate({**OFF, **settings}))
     draw = Draw(np.zeros(num, dtype=np.int64), np.arange(num), image_seeds(0, 0, np.arange(num)))
     shards = list(generator.sample(draw, sources=sources, runtime=LocalRuntime()))
+    return np.concatenate([s.images for s in shards]), np.concatenate([s.source_ids for s in shards])
+
+
+def altered_with_preset(preset: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images of one level, 128, under a preset that leaves no black at the edges."""
+    even = ramp()
+    even = ImageSet(np.full_like(even.pixels, 128), even.labels, even.groups, even.ids, even.class_names)
+    generator = ClassicAugment(ClassicAugment.Config.model_validate({"preset": preset, "fill": "edge"}))
+    draw = Draw(np.zeros(50, dtype=np.int64), np.arange(50), image_seeds(0, 0, np.arange(50)))
+    shards = list(generator.sample(draw, sources=even, runtime=LocalRuntime()))
     return np.concatenate([s.images for s in shards]), np.concatenate([s.source_ids for s in shards])
 
 
@@ -129,6 +140,10 @@ def test_fill_covers_what_lies_outside(fill: str, first_columns: float) -> None:
         ({"preset": "xray"}, 7.0, 0.0),
         ({"preset": "skin"}, 180.0, 0.5),
         ({"preset": "fundus", "rotation_degrees": 3.0}, 3.0, 0.5),
+        ({"preset": "mri"}, 10.0, 0.0),
+        ({"preset": "ct"}, 7.0, 0.0),
+        ({"preset": "oct"}, 5.0, 0.5),
+        ({"preset": "microscopy"}, 180.0, 0.5),
     ],
 )
 def test_preset_fills_what_is_not_given(given: dict[str, str], rotation_degrees: float, flip: float) -> None:
@@ -136,9 +151,51 @@ def test_preset_fills_what_is_not_given(given: dict[str, str], rotation_degrees:
     assert (config.rotation_degrees, config.horizontal_flip_share) == (rotation_degrees, flip)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_only_what_has_no_upright_is_turned_over(preset: str) -> None:
+    config = ClassicAugment.Config.model_validate({"preset": preset})
+    free = preset in ("skin", "microscopy")
+    assert (config.vertical_flip_share > 0, config.rotation_degrees > 15) == (free, free)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_only_what_has_no_side_is_mirrored(preset: str) -> None:
+    config = ClassicAugment.Config.model_validate({"preset": preset})
+    assert (config.horizontal_flip_share == 0) == (preset in ("xray", "mri", "ct"))
+
+
+def test_ct_keeps_its_levels() -> None:
+    images, _ = altered_with_preset("ct")
+    assert np.abs(images.mean(axis=(1, 2, 3)) - 128.0).max() < 0.02 * 255 + 1.0
+
+
+def test_microscopy_alone_changes_the_stain() -> None:
+    stained = [p for p in PRESETS if ClassicAugment.Config.model_validate({"preset": p}).stain_share > 0]
+    assert stained == ["microscopy"]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_stain_scales_the_optical_density(share: float) -> None:
+    pixels = np.broadcast_to(np.array([255, 180, 90], np.uint8), (1, 16, 16, 3)).copy()
+    plain = ImageSet(pixels, np.zeros(1, dtype=np.int64), np.array(["s"]), np.array(["s"]), ("s",))
+    images, _ = altered(plain, 400, stain_share=share)
+    assert np.unique(images[..., 0]).tolist() == [255]  # where there is no stain there is none to grow
+    factors = np.log(images[:, 0, 0, 1:] / 255.0) / np.log(np.array([180, 90]) / 255.0)
+    assert factors.min(axis=0) == pytest.approx(1.0 - share, abs=0.02)
+    assert factors.max(axis=0) == pytest.approx(1.0 + share, abs=0.02)
+    assert abs(np.corrcoef(factors.T)[0, 1]) < 0.2
+
+
+def test_stain_leaves_the_other_draws_alone() -> None:
+    settings = {"rotation_degrees": 20.0, "brightness_share": 0.1, "noise_levels": 3.0}
+    without, _ = altered(toy_images((5,)), 5, **settings)
+    barely, _ = altered(toy_images((5,)), 5, stain_share=1e-7, **settings)
+    assert np.abs(without.astype(int) - barely).max() <= 1
+
+
 def test_unknown_preset_is_refused() -> None:
-    with pytest.raises(ValidationError, match="'none', 'fundus', 'xray' or 'skin'"):
-        ClassicAugment.Config.model_validate({"preset": "mri"})
+    with pytest.raises(ValidationError, match="'none', 'fundus', 'xray', 'skin', 'mri', 'ct', 'oct' or 'microscopy'"):
+        ClassicAugment.Config.model_validate({"preset": "ultrasound"})
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -7,6 +7,7 @@ import pytest
 
 from medsynth_ray.metrics.kid import Kid, jackknife_error, kid_of, permutation_p, polynomial_kernel
 from medsynth_ray.protocols import Measured
+from medsynth_ray.seeds import rng as seeded
 
 X, Y = np.random.default_rng(0).normal(size=(6, 5)), np.random.default_rng(1).normal(0.5, 1.5, size=(4, 5))
 NUM_SIMULATIONS = 300
@@ -95,6 +96,49 @@ def test_a_large_side_is_cut_by_the_seed() -> None:
     real, drawn = np.random.default_rng(0).normal(size=(2, 50, 8))
     values = [Kid(Kid.Config(max_images=30)).measure(real, drawn, space="toy", seed=s).value for s in (0, 0, 1)]
     assert values[0] == values[1] != values[2]
+
+
+def two_samples(n: int, m: int, *, dim: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(4)
+    return rng.normal(size=(n, dim)), rng.normal(size=(m, dim))
+
+
+def test_the_floor_is_real_against_real() -> None:
+    real, drawn = two_samples(80, 200)
+    details = Kid(Kid.Config(num_floor_splits=1)).measure(real, drawn, space="toy", seed=5).details
+    order = seeded("kid floor", 5).permutation(80)
+    expected = kid_of(polynomial_kernel(real[order]), 40)
+    assert details["floor"] == details["floor_high"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_floor_scatters_around_0() -> None:
+    found = [
+        Kid(Kid.Config(num_permutations=19)).measure(
+            *(x + 3.0 * i for i, x in enumerate(two_samples(90, 90))), space="t", seed=s
+        )
+        for s in range(40)
+    ]
+    floors = np.array([m.details["floor"] for m in found])
+    assert abs(floors.mean()) < 0.02 * found[0].value
+    assert floors.min() < 0 < floors.max()
+    assert all(m.details["floor_high"] >= m.details["floor"] for m in found)
+
+
+@pytest.mark.parametrize(("n", "m", "has_floor"), [(39, 90, False), (40, 90, True), (90, 20, True)])
+def test_there_is_no_floor_below_the_least_n(n: int, m: int, has_floor: bool) -> None:
+    details = Kid(Kid.Config(num_permutations=19)).measure(*two_samples(n, m), space="toy", seed=0).details
+    assert ({"floor", "floor_high"} <= set(details)) == has_floor
+    assert {"p", "standard_error"} <= set(details)
+
+
+@pytest.mark.parametrize("num_floor_splits", [0, 1, 9])
+def test_the_floor_leaves_the_number_as_it_is(num_floor_splits: int) -> None:
+    real, drawn = two_samples(60, 60)
+    with_5, other = (
+        Kid(Kid.Config(num_floor_splits=num)).measure(real, drawn, space="toy", seed=1) for num in (5, num_floor_splits)
+    )
+    assert (with_5.value, with_5.low, with_5.high) == (other.value, other.low, other.high)
+    assert with_5.details["p"] == other.details["p"]
 
 
 def test_too_few_images_are_refused() -> None:

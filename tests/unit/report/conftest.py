@@ -7,8 +7,10 @@ import zlib
 import numpy as np
 import pytest
 
-from medsynth_ray.report.view import NearCopy, Preview, ReportView
+from medsynth_ray.config import PublishedConfig
+from medsynth_ray.report.view import CheckpointPreview, NearCopy, Preview, ReportView
 from medsynth_ray.stats.power import plan_power
+from medsynth_ray.stats.published import measured_cells, published_tables
 from medsynth_ray.stats.verdict import compare, decide
 
 CLASSES = ("nevus", "melanoma", "<script>alert(1)</script>")
@@ -100,10 +102,19 @@ def generators():
     """Two that passed their gates and one that copies."""
 
     def measured(kid, frechet):
-        floor = {"real_vs_real": 0.0021}
+        floor = {"floor": 0.0021, "floor_high": 0.0079, "p": 0.005, "standard_error": 0.002}
+        prdc = {"precision": 0.912, "recall": 0.4, "density": 1.04, "coverage": 1 - 5 * kid, "floor": 0.96}
+        prdc["floor_low"] = 0.93
         return [
             {"name": "kid_efficientnet_lite0", "value": kid, "low": kid - 0.004, "high": kid + 0.005, "details": floor},
             {"name": "frechet_efficientnet_lite0_n300", "value": frechet, "low": None, "high": None, "details": {}},
+            {
+                "name": "prdc_coverage_efficientnet_lite0_k5_n120",
+                "value": 1 - 5 * kid,
+                "low": None,
+                "high": None,
+                "details": prdc,
+            },
         ]
 
     def gates(passed, kept):
@@ -150,6 +161,85 @@ def rungs():
     ]
 
 
+SEEN = (640, 1920, 5760, 12800, 25600, 64000, 128000)
+
+
+def curves():
+    """Three settings of two generators, of which one goes the whole way."""
+    rows = []
+    for g, generator in enumerate(GENERATORS[:2]):
+        for c, reached in enumerate((7, 5, 3)):
+            values = [0.0312 + 0.055 * g + 0.012 * c + (60.0 + 30 * c) / seen for seen in SEEN[:reached]]
+            points = [(seen, v, v - 0.006, v + 0.006) for seen, v in zip(SEEN, values, strict=False)]
+            row = {"generator": generator, "candidate": f"0-{c}", "share": (1.0, 1 / 3, 1 / 9)[c], "best": c == 0}
+            rows.append({**row, "metric": "kid_efficientnet_lite0", "points": points, "floor": 0.0021})
+    return rows
+
+
+def checkpoint_previews():
+    """Sharper and sharper blobs of one generator, in all classes."""
+    return [
+        CheckpointPreview("gaussian", seen, name, np.stack([picture(100 * c + i) // (8 - step) for i in range(3)]))
+        for step, seen in enumerate(SEEN)
+        for c, name in enumerate(CLASSES)
+    ]
+
+
+def published() -> PublishedConfig:
+    """Two tables in the manner of the field: one with a stated n, one without."""
+    first = {
+        "title": "Table 2: X-rays, 140 test images",
+        "columns": ["Acc", "P", "R", "FID"],
+        "rows": {
+            "original": [0.90, 0.87, 0.80, None],
+            "conventional augmentation": [0.89, 0.84, 0.81, None],
+            "<i>DreamBooth</i>": [0.91, 0.89, 0.81, 31.5],
+        },
+        "num_test": 140,
+        "proportions": ["Acc"],
+        "measured": {"original": "real_only", "<i>DreamBooth</i>": "gaussian", "conventional augmentation": "nobody"},
+        "metrics": {"Acc": "accuracy", "P": "macro_precision", "R": "macro_recall", "FID": "frechet"},
+    }
+    second = {
+        "title": "Table 3: skin",
+        "columns": ["Acc (%)"],
+        "rows": {"none": [71.67], "GAN": [74.67]},
+        "percent": True,
+        "proportions": ["Acc (%)"],
+    }
+    notes = ("The winner is the best of 17 rows on one test set.", "Baseline and generator saw different images.")
+    return PublishedConfig(source="Doe et al. 2024, A study, Journal 1(2).", notes=notes, tables=(first, second))
+
+
+def repeat_scores():
+    """Scores of each repeat for the arms of the locked test."""
+    rng = np.random.default_rng(11)
+    names = ("gaussian+add@0.5", "real_only", "real_classic", "real_oversampled")
+    return {
+        ("confirm", name): [
+            {"accuracy": 0.8 + e, "macro_precision": 0.79 + e, "balanced_accuracy": 0.77 + e}
+            for e in rng.normal(0, 0.01, NUM_REPEATS)
+        ]
+        for name in names
+    }
+
+
+def findings():
+    """One of each severity, out of order."""
+    rows = [
+        ("info", "exif_rotated", "12 images were turned as their EXIF says", [f"id-{i}" for i in range(12)]),
+        (
+            "warn",
+            "near_duplicate",
+            "12 pairs of near duplicates were joined to one group",
+            [f"id-{i}" for i in range(24)],
+        ),
+        ("quarantine", "unreadable", "1 file cannot be read", ["<img src=x>.png"]),
+        ("warn", "conflicting_labels", "2 images stand under two labels", ["id-3", "id-4"]),
+    ]
+    return [dict(zip(("severity", "kind", "message", "ids"), row, strict=True)) for row in rows]
+
+
 def picture(seed, size=48, channels=3):
     """A smooth blob, uint8 (size, size, channels)."""
     rng = np.random.default_rng(seed)
@@ -169,9 +259,6 @@ def view(**change) -> ReportView:
         NearCopy("img2img", "efficientnet_lite0", 0.011, picture(1), picture(1), "synthetic/1/7", "a/b.png"),
         NearCopy("img2img", "baseline", 0.004, picture(2), None, "synthetic/0/12", "<b>.png"),
     ]
-    joined = "12 pairs of near duplicates were joined to one group"
-    groups = {"kind": "near_duplicates", "severity": "warn", "message": joined}
-    bad = {"kind": "unreadable", "severity": "quarantine", "message": "1 file cannot be read"}
     power = plan_power([200, 200, 200], repeats=8, effect=0.03, discordance=0.12, repeat_sd=0.01)
     given = {
         "name": "quickstart",
@@ -184,7 +271,15 @@ def view(**change) -> ReportView:
         "rungs": rungs(),
         "previews": previews,
         "near_copies": copies,
-        "audit": [{**groups, "ids": [f"id-{i}" for i in range(24)]}, {**bad, "ids": ["<img src=x>.png"]}],
+        "curves": curves(),
+        "checkpoint_previews": checkpoint_previews(),
+        "audit": findings(),
+        "thumbnails": {f"id-{i}": picture(500 + i // 2) for i in range(10)},
+        "real_share": {"classifier": 0.1, "generator": 1.0, "classifier_images": 1200, "generator_images": 12000},
+        "published": published_tables(published()),
+        "measured_cells": measured_cells(
+            published(), arms=arms(), generators=generators(), repeat_scores=repeat_scores()
+        ),
         "counts": {"train": [700, 300, 200], "val": [140, 60, 40], "test": [200, 200, 200]},
         "class_names": CLASSES,
         "power": power.to_json(),

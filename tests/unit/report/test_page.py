@@ -260,7 +260,7 @@ def test_real_images_that_are_withheld(make_view):
 
 
 def test_images_come_back_from_the_page(view, text):
-    uris = re.findall(r'<img class="preview" src="data:image/png;base64,([^"]+)" alt="melanoma, gaussian', text)
+    uris = re.findall(r'<img class="preview" src="data:image/png;base64,([^"]+)" alt="melanoma, gaussian, image', text)
     shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(uri)))) for uri in uris]
     expected = next(p.images for p in view.previews if (p.generator, p.class_name) == ("gaussian", "melanoma"))
     np.testing.assert_array_equal(shown, expected)

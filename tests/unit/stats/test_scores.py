@@ -10,6 +10,7 @@ from sklearn.metrics import (
     confusion_matrix,
     f1_score,
     log_loss,
+    precision_score,
     recall_score,
     roc_auc_score,
 )
@@ -33,6 +34,7 @@ def test_scikit_learn_agrees(num_classes: int) -> None:
     expected = {
         "accuracy": accuracy_score(labels, predicted),
         "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+        "macro_precision": precision_score(labels, predicted, average="macro"),
         "macro_f1": f1_score(labels, predicted, average="macro"),
         "macro_auc": roc_auc_score(labels, **single),
         "log_loss": log_loss(labels, probs),
@@ -63,6 +65,11 @@ def test_an_absent_class_is_left_out() -> None:
     assert "recall/2" not in found
     assert found["balanced_accuracy"] == pytest.approx((found["recall/0"] + found["recall/1"]) / 2)
     assert np.isfinite(list(found.values())).all()
+
+
+def test_a_class_that_is_never_predicted_has_precision_0() -> None:
+    probs, labels = np.eye(3)[[0, 0, 1, 1]], np.array([0, 2, 1, 1])
+    assert scores(probs, labels)["macro_precision"] == pytest.approx((0.5 + 1.0 + 0.0) / 3)
 
 
 def test_one_class_alone_has_no_auc() -> None:

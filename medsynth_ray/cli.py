@@ -29,7 +29,8 @@ from medsynth_ray.terminal import (
 )
 
 if TYPE_CHECKING:
-    from medsynth_ray.driver import Estimate, Sweep
+    from medsynth_ray.driver import Sweep
+    from medsynth_ray.estimate import Estimate
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,

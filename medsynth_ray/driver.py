@@ -10,13 +10,12 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from medsynth_ray import registry, yamlfile
+from medsynth_ray import yamlfile
 from medsynth_ray.config import SweepConfig, num_workers
 from medsynth_ray.engine.bench import versions
 from medsynth_ray.engine.jobs import Jobs
@@ -32,28 +31,11 @@ from medsynth_ray.sweep import Plan
 if TYPE_CHECKING:
     from medsynth_ray.data.dataset import Dataset
     from medsynth_ray.engine.tune import Ended
+    from medsynth_ray.estimate import Estimate
     from medsynth_ray.results import SweepResult
     from medsynth_ray.stats.power import Power
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What `plan` says before a run: trials still missing, and what difference the design can detect.
-
-    trials: by kind, what is known now (later phases depend on earlier results, so the fits and mixes are upper bounds).
-    seconds_per_trial: by phase, and what they are based on. workers: trials at a time.
-    """
-
-    trials: dict[str, int]
-    done: int
-    seconds_per_trial: dict[str, float]
-    basis: str
-    workers: int
-    power: Power
-    counts: dict[str, list[int]]
-    class_names: tuple[str, ...]
 
 
 class Sweep:
@@ -119,8 +101,22 @@ class Sweep:
         if frozen != data.fingerprint:
             raise AuditError(
                 f"the images changed since sweep {self.sweep_id} began (fingerprint {frozen[:12]} then, "
-                f"{data.fingerprint[:12]} now); bring them back, or start anew with `-s name=...`"
+                f"{data.fingerprint[:12]} now{self._what_changed(frozen)}); bring them back, or start anew with "
+                "`-s name=...`"
             )
+
+    def _what_changed(self, fingerprint: str) -> str:
+        """`: 2 changed: a, b; 1 added: c` since the data of that fingerprint were decoded, if they are still known."""
+        from medsynth_ray.data import audit, dataset
+
+        for key in self.store.list("data"):
+            record = self.store.read_json(f"data/{key}/record.json")
+            if record is not None and record["result"]["fingerprint"] == fingerprint:
+                with self.store.folder(record) as folder:
+                    since = dataset.changed(self.config.data, dataset.Dataset.load(folder))
+                texts = [f"{len(ids)} {what}: {audit.listed(ids)}" for what, ids in since.items() if ids]
+                return "".join(f": {text}" if i == 0 else f"; {text}" for i, text in enumerate(texts))
+        return ""
 
     # --- plan
 
@@ -137,40 +133,10 @@ class Sweep:
 
     def estimate(self, progress: Progress | None = None) -> Estimate:
         """What a run would do from here."""
+        from medsynth_ray.estimate import estimate
+
         data = self.data(progress)
-        trials = self._upper_bounds(data)
-        own, others = self._seconds(self.sweep_id), {}
-        if set(own) < set(trials):
-            sweeps = [name for name in self.store.list("sweep") if name != self.sweep_id]
-            others = {phase: s for name in sweeps for phase, s in self._seconds(name).items()}
-        guess = guess_seconds(self.config, data.counts()["train"])
-        known = {**others, **own}
-        basis = (
-            "measured in this store" if set(known) >= set(trials) else "partly a guess: nothing was measured here yet"
-        )
-        return Estimate(
-            trials, len(self.store.list(f"{self.folder}/runs")), {**guess, **known}, basis,
-            num_workers(self.config.runtime), self.power(), data.counts(), data.class_names,
-        )  # fmt: skip
-
-    def _upper_bounds(self, data: Dataset) -> dict[str, int]:
-        plan = self._plan(data, writable=False)
-        fits = sum(_max_fits(plan, label) for label in self.config.generators)
-        pools = len(self.config.generators) * self.config.fit.keep + 2
-        mixes = 1 + len(plan.mixes()) * pools
-        confirm = 4 * self.config.confirm.repeats
-        refits = self.config.confirm.repeats if self.config.confirm.about == "method" else 0
-        return {"fit": fits, "pool": pools + refits, "mix": mixes, "confirm": confirm}
-
-    def _seconds(self, sweep_id: str) -> dict[str, float]:
-        """Mean seconds of a finished trial of a sweep, by phase; a joined entry of confirm counts its repeats."""
-        phases: dict[str, list[float]] = {}
-        for name in self.store.list(f"sweep/{sweep_id}/runs"):
-            entry = self.store.read_json(f"sweep/{sweep_id}/runs/{name}")
-            repeats = {step for key, _, step, _ in entry["metrics"] if key.startswith("test/")}
-            seconds = (entry["end_ms"] - entry["start_ms"]) / 1000 / max(1, len(repeats))
-            phases.setdefault(entry["tags"]["stage"], []).append(seconds)
-        return {phase: float(np.mean(values)) for phase, values in sorted(phases.items())}
+        return estimate(self, self._plan(data, writable=False), data)
 
     def _plan(self, data: Dataset, *, writable: bool) -> Plan:
         splits = splits_of(self.config, data)
@@ -395,8 +361,10 @@ class Sweep:
 
     def status(self) -> dict[str, Any]:
         """How far the sweep is, what it has used, who leads it; starts nothing and reads no image."""
+        from medsynth_ray.estimate import measured_seconds
+
         spent, beat = read_spent(self.store, self.sweep_id), heartbeat(self.store, self.sweep_id)
-        done, seconds = len(self.store.list(f"{self.folder}/runs")), self._seconds(self.sweep_id)
+        done, seconds = len(self.store.list(f"{self.folder}/runs")), measured_seconds(self, self.sweep_id)
         verdict = self.store.read_json(f"{self.folder}/verdict.json")
         led = "nobody" if beat is None or beat.get("released") else f"process {beat['pid']} on {beat['host']}"
         return {
@@ -435,36 +403,6 @@ def splits_of(config: SweepConfig, data: Dataset) -> dict[str, ImageSet]:
         "train": part(shares.classifier), "showable": part(shares.generator),
         "val": data.part("val"), "test": data.part("test"),
     }  # fmt: skip
-
-
-def _max_fits(plan: Plan, label: str) -> int:
-    """The most rung units that one generator's search can take."""
-    search = plan.config.generators[label].search
-    rungs = len(plan.jobs.generator_config(plan.jobs.arm(label, {})).rungs())
-    if search is None:
-        return rungs
-    total, left = 0, search.trials
-    while left > 0:
-        alive = min(search.batch, left)
-        left -= alive
-        for _ in range(rungs):
-            total += alive
-            alive = -(-alive // plan.config.fit.eta)
-    return total
-
-
-def guess_seconds(config: SweepConfig, train_counts: Sequence[int]) -> dict[str, float]:
-    """Rough seconds of a trial by phase on one CPU core, for a store in which nothing was measured."""
-    scale = (config.data.resolution / 64) ** 2
-    images = sum(train_counts)
-
-    def fitting(phase: str) -> float:
-        settings = registry.configure("classifiers", getattr(config, phase).classifier)
-        epochs = getattr(settings, "num_train_epochs", None)
-        return 1.0 if epochs is None else 1.0 + 1.5 * images * epochs * scale / 70  # a ResNet-18 at 64 px
-
-    repeats = config.mix.repeats
-    return {"fit": 5.0 * scale, "pool": 8.0 * scale, "mix": fitting("mix") * repeats, "confirm": fitting("confirm")}
 
 
 def environment() -> dict[str, Any]:

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from medsynth_ray.driver import Estimate, Sweep
+    from medsynth_ray.driver import Sweep
     from medsynth_ray.engine.plan import Job, Schedule
+    from medsynth_ray.estimate import Estimate
 
 _COLOURS = {"stop": "bold red", "quarantine": "yellow", "warn": "yellow", "info": "dim"}
 _WORDS = {"helps": "bold green", "harms": "bold red"}

@@ -15,7 +15,8 @@ from rich.console import Console
 from medsynth_ray.errors import MedsynthError
 
 if TYPE_CHECKING:
-    from medsynth_ray.driver import Estimate, Sweep
+    from medsynth_ray.driver import Sweep
+    from medsynth_ray.estimate import Estimate
 
 screen = Console(stderr=True, highlight=False)
 

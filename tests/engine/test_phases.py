@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from medsynth_ray import registry
+from medsynth_ray.driver import Sweep
 from medsynth_ray.engine import fits, pools
 from medsynth_ray.engine.bench import Bench
-from medsynth_ray.errors import ConfigError, DataLeak, Diverged
+from medsynth_ray.errors import AuditError, ConfigError, DataLeak, Diverged
 from medsynth_ray.generators.gaussian import Gaussian
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import (
@@ -441,3 +442,16 @@ def pool_keys(result: SweepResult) -> dict[str, str]:
 def fit_counts(result: SweepResult, kept: dict[str, Any]) -> int:
     (fit,) = result.record(f"shard/{kept['inputs']['shards'][0]}")["inputs"]["fits"]
     return sum(result.record(f"fit/{fit}")["result"]["counts"])
+
+
+def test_images_that_changed_since_the_sweep_began_are_named(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    write_folder(root, {"a": 40, "b": 40})
+    data = {"adapter": "folder", "root": str(root), "resolution": 16, "groups": "none"}
+    sweep = Sweep(config(tmp_path / "store", data=data))
+    sweep._freeze(sweep.data())
+    Image.fromarray(np.zeros((16, 16, 3), dtype=np.uint8)).save(root / "a" / "3.png")
+    (root / "b" / "7.png").unlink()
+    later = Sweep(config(tmp_path / "store", data=data))
+    with pytest.raises(AuditError, match=r"images changed.*1 removed: b/7.png; 1 changed: a/3.png"):
+        later._freeze(later.data())

@@ -2,8 +2,11 @@
 
 Where we differ: conditional by default - the label's embedding stands beside z, and the discriminator adds the inner
 product of its pooled features with an embedding of the label (projection: Miyato and Koyama, arXiv 1802.05637); images
-are drawn by a running average of the generator's weights, and targets of real images may be smoothed on one side
-(Salimans et al., arXiv 1606.03498, 3.4).
+are drawn by a running average of the generator's weights; the discriminator sees real and synthetic images through
+the same random changes of brightness, contrast and place (DiffAugment: Zhao et al., arXiv 2006.10738), without which it
+knows a thousand training images by heart; the spread of a batch is an extra channel of its last stage (minibatch
+standard deviation: Karras et al., arXiv 1710.10196, section 3), against mode collapse; targets of real images may be
+smoothed on one side (Salimans et al., arXiv 1606.03498, 3.4). The preset `paper002` has none of this.
 
 At 64 px, RGB, 64 channels, not conditional: 3,576,704 parameters in the generator, 2,765,568 in the discriminator.
 """
@@ -35,6 +38,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 2e-4,
         "label_smoothing": 0.0,
         "ema_decay": 0.0,
+        "diff_augment": False,
+        "minibatch_std": False,
     },
 }
 
@@ -61,7 +66,12 @@ class Dcgan(LatentGenerator):
         """Of both optimisers; beta2 is 0.999."""
         label_smoothing: float = Field(default=0.0, ge=0.0, lt=0.5)
         """The discriminator's target for real images is 1 less this."""
-        ema_decay: float = Field(default=0.99, ge=0.0, lt=1.0)
+        diff_augment: bool = True
+        """The discriminator sees all images changed at random: brightness by up to an eighth of the range, contrast by up
+        to a half, place by up to an eighth of the side. Synthetic images do not show these changes."""
+        minibatch_std: bool = True
+        """The discriminator is told how much the images of a batch differ."""
+        ema_decay: float = Field(default=0.998, ge=0.0, lt=1.0)
         """Share that the running average of the generator keeps at each step (less at the beginning). Images come from
         the average: the generator itself circles around, and from one step to the next its images change. 0: from the
         generator itself."""
@@ -106,8 +116,9 @@ class Dcgan(LatentGenerator):
     def make_trainee(self, network: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> Trainee:
         """The duel; `network` becomes the average."""
         discriminator = Discriminator(
-            self.config.num_discriminator_channels, image_shape[0], image_shape[2], num_classes
-        )
+            self.config.num_discriminator_channels, image_shape[0], image_shape[2], num_classes,
+            minibatch_std=self.config.minibatch_std,
+        )  # fmt: skip
         return _Duel(self.config, network, discriminator)
 
 
@@ -135,7 +146,9 @@ class GeneratorNetwork(nn.Module):
 class Discriminator(nn.Module):
     """Images -> 4 px; batch norm from the second stage on, leaky ReLU; the logit of being real."""
 
-    def __init__(self, num_channels: int, size_px: int, num_colours: int, num_classes: int) -> None:
+    def __init__(
+        self, num_channels: int, size_px: int, num_colours: int, num_classes: int, *, minibatch_std: bool
+    ) -> None:
         super().__init__()
         widths = _widths(num_channels, size_px)
         first = nn.Sequential(_down(num_colours, widths[0]), nn.LeakyReLU(0.2, inplace=True))
@@ -144,7 +157,8 @@ class Discriminator(nn.Module):
             for narrow, wide in zip(widths, widths[1:], strict=False)
         ]
         self.features = nn.Sequential(first, *stages)
-        self.score = nn.Conv2d(widths[-1], 1, 4, bias=False)
+        self._minibatch_std = minibatch_std
+        self.score = nn.Conv2d(widths[-1] + int(minibatch_std), 1, 4, bias=False)
         self.label = nn.Embedding(num_classes, widths[-1]) if num_classes else None
         _prepare(self)
         if self.label is not None:
@@ -153,10 +167,37 @@ class Discriminator(nn.Module):
     def forward(self, x_NCHW: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Logits (N,), float32."""
         features = self.features(x_NCHW)
-        logits: torch.Tensor = self.score(features).flatten()
+        scored = torch.cat([features, _spread(features)], dim=1) if self._minibatch_std else features
+        logits: torch.Tensor = self.score(scored).flatten()
         if self.label is not None:
             logits = logits + (features.sum(dim=(2, 3)) * self.label(labels)).sum(dim=1)
         return logits.float()
+
+
+def _spread(features: torch.Tensor) -> torch.Tensor:
+    """Standard deviation over the batch, averaged over channels and places, as one more channel: (N, 1, H, W)."""
+    variance = features.float().var(dim=0, unbiased=False)
+    mean = (variance + 1e-8).sqrt().mean().to(features.dtype)
+    return mean.expand(len(features), 1, *features.shape[2:])
+
+
+def changed(x_NCHW: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+    """Brighten, stretch and shift each image by amounts from `noise`; differentiable, gray where nothing was.
+
+    x_NCHW: float in [-1, 1]. Brightness by up to 0.25 either way, deviations from the mean by 0.5 to 1.5, place by up
+    to an eighth of the side.
+    """
+    num, size, device = len(x_NCHW), x_NCHW.shape[2], x_NCHW.device
+    brightness, contrast = (torch.rand(num, 1, 1, 1, generator=noise).to(device) for _ in range(2))
+    x_NCHW = x_NCHW + (brightness - 0.5) * 0.5
+    mean = x_NCHW.mean(dim=(1, 2, 3), keepdim=True)
+    x_NCHW = (x_NCHW - mean) * (contrast + 0.5) + mean
+    most = size // 8
+    down, right = (torch.randint(-most, most + 1, (num, 1), generator=noise).to(device) for _ in range(2))
+    place = torch.arange(size, device=device)[None] + most
+    padded_NHWC = F.pad(x_NCHW, (most, most, most, most)).permute(0, 2, 3, 1)
+    image = torch.arange(num, device=device)[:, None, None]
+    return padded_NHWC[image, (place + down)[:, :, None], (place + right)[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _widths(num_channels: int, size_px: int) -> list[int]:
@@ -213,12 +254,18 @@ class _Duel:
         with self._autocast(x_NCHW):
             synthetic_NCHW = self._generator(z, labels)
         losses = {
-            "discriminator_loss": self._discriminate(x_NCHW, synthetic_NCHW.detach(), labels),
-            "loss": self._deceive(synthetic_NCHW, labels),
+            "discriminator_loss": self._discriminate(
+                self._seen(x_NCHW, noise), self._seen(synthetic_NCHW.detach(), noise), labels
+            ),
+            "loss": self._deceive(self._seen(synthetic_NCHW, noise), labels),
         }
         if self._config.ema_decay:
             self._follow(min(self._config.ema_decay, (1 + step) / (10 + step)))
         return losses
+
+    def _seen(self, x_NCHW: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+        """The images as the discriminator sees them."""
+        return changed(x_NCHW, noise) if self._config.diff_augment else x_NCHW
 
     def _discriminate(self, real: torch.Tensor, synthetic: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with self._autocast(real):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.generators._latent import LatentGenerator
 from medsynth_ray.generators._training import seeded
-from medsynth_ray.generators.dcgan import SIZES_PX, Dcgan, Discriminator, _cross_entropy
+from medsynth_ray.generators.dcgan import SIZES_PX, Dcgan, Discriminator, _cross_entropy, _spread, changed
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Draw, HasNetwork
 from medsynth_ray.testing import LocalRuntime, toy_images
@@ -53,7 +53,7 @@ def networks(size_px: int, channels: int, num_classes: int) -> tuple[torch.nn.Mo
     """With the default widths, without memory."""
     with torch.device("meta"):
         generator = Dcgan(Dcgan.Config()).make_network((size_px, size_px, channels), num_classes)
-        return generator, Discriminator(64, size_px, channels, num_classes)
+        return generator, Discriminator(64, size_px, channels, num_classes, minibatch_std=False)
 
 
 def size(network: torch.nn.Module) -> int:
@@ -96,7 +96,7 @@ def test_initial_weights_are_normal_with_deviation_0_02() -> None:
 
 def test_discriminator_adds_a_projection_of_the_label() -> None:
     with seeded(1):
-        discriminator = Discriminator(4, 16, 1, 3).eval()
+        discriminator = Discriminator(4, 16, 1, 3, minibatch_std=False).eval()
     x, labels = torch.rand(6, 1, 16, 16), torch.tensor([0, 1, 2, 0, 1, 2])
     with torch.no_grad():
         features = discriminator.features(x)
@@ -205,3 +205,37 @@ def test_network_is_what_draws() -> None:
         x_NCHW = generator.network().eval()(z, torch.tensor([1])).numpy()
     levels = np.rint((x_NCHW[0].transpose(1, 2, 0) + 1.0) * 127.5)
     assert np.abs(levels - drawn(generator, np.array([1]))[0]).max() <= 1
+
+
+def test_minibatch_std_is_one_more_channel_that_tells_equal_images_from_different_ones() -> None:
+    with torch.device("meta"):
+        plain, more = (Discriminator(64, 64, 3, 0, minibatch_std=std) for std in (False, True))
+    assert size(more) - size(plain) == 4 * 4
+    features = torch.randn(6, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    spread = _spread(features)
+    assert spread.shape == (6, 1, 4, 4)
+    assert float(spread[0, 0, 0, 0]) == pytest.approx(float(features.std(dim=0, unbiased=False).mean()), rel=1e-5)
+    assert float(_spread(features[:1].expand(6, -1, -1, -1)).max()) == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_changes_stay_in_their_ranges_and_let_gradients_through() -> None:
+    x = torch.full((64, 1, 16, 16), 0.2, requires_grad=True)
+    y = changed(x, torch.Generator().manual_seed(3))
+    inside = y[:, :, 4:12, 4:12].flatten(1)  # a shift by up to 2 px leaves it on the image
+    levels = inside.mean(dim=1).detach()
+    assert float((inside.detach() - levels[:, None]).abs().max()) < 1e-6
+    assert -0.05 <= float(levels.min()) < 0.0
+    assert 0.4 < float(levels.max()) <= 0.45
+    y.sum().backward()
+    assert x.grad is not None
+    assert float(x.grad[:, :, 4:12, 4:12].min()) > 0.0
+
+
+def test_a_shifted_image_moves_by_up_to_an_eighth_and_is_gray_where_nothing_was() -> None:
+    x = torch.zeros(200, 1, 16, 16)
+    x[:, :, 8, 8] = 1.0
+    y = changed(x, torch.Generator().manual_seed(4))
+    peaks = (y - y.flatten(1).median(dim=1).values[:, None, None, None]).flatten(1).argmax(dim=1)
+    moved = {(int(p) // 16 - 8, int(p) % 16 - 8) for p in peaks}
+    assert {abs(d) for pair in moved for d in pair} == {0, 1, 2}
+    assert (changed(torch.ones(50, 1, 16, 16), torch.Generator().manual_seed(5)) == 0.0).any()

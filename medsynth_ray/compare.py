@@ -74,8 +74,8 @@ def _about(sweep: Sweep, result: SweepResult) -> Row:
 
 def _same(first: SweepResult, second: SweepResult) -> dict[str, bool]:
     found = {"images": first.data.fingerprint == second.data.fingerprint}
-    for split in ("train", "val", "test"):
-        found[split] = first.data.part(split).fingerprint == second.data.part(split).fingerprint
+    for split in ("train", "showable", "val", "test"):
+        found[split] = first.splits[split].fingerprint == second.splits[split].fingerprint
     for phase in ("mix", "confirm"):
         a, b = (_classifier(result.config, phase) for result in (first, second))
         found[f"{phase} classifier"] = a == b

@@ -207,6 +207,7 @@ class Sweep:
         on_schedule(schedule)
         ended = None
         if not schedule.done:
+            self.store.delete(f"{self.folder}/verdict.json")  # it would not be the verdict of what is recorded now
             from medsynth_ray.engine import tune
 
             splits = splits_of(self.config, data)

@@ -10,6 +10,7 @@ import numpy as np
 
 from medsynth_ray import registry
 from medsynth_ray.config import SweepConfig, num_workers
+from medsynth_ray.engine.jobs import CONTROLS
 from medsynth_ray.sweep import Plan
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def estimate(sweep: Sweep, plan: Plan, data: Dataset) -> Estimate:
         others = {phase: s for name in sweeps for phase, s in measured_seconds(sweep, name).items()}
     guess = guess_seconds(sweep.config, data.counts()["train"])
     known = {**others, **own}
-    basis = (
-        "measured in this store" if set(known) >= set(trials) else "partly a guess: nothing was measured here yet"
-    )
+    basis = "measured in this store" if set(known) >= set(trials) else "partly a guess: nothing was measured here yet"
     return Estimate(
         trials, len(sweep.store.list(f"{sweep.folder}/runs")), {**guess, **known}, basis,
         num_workers(sweep.config.runtime), sweep.power(), data.counts(), data.class_names,
@@ -57,10 +56,11 @@ def estimate(sweep: Sweep, plan: Plan, data: Dataset) -> Estimate:
 def _upper_bounds(plan: Plan) -> dict[str, int]:
     config = plan.config
     fits = sum(_max_fits(plan, label) for label in config.generators)
-    pools = len(config.generators) * config.fit.keep + 2
+    pools = len(config.generators) * config.fit.keep + len(CONTROLS)
     mixes = 1 + len(plan.mixes()) * pools
-    confirm = 4 * config.confirm.repeats
-    refits = config.confirm.repeats if config.confirm.about == "method" else 0
+    reference = plan.jobs.fingerprints["showable"] != plan.jobs.fingerprints["train"]
+    confirm = (2 + len(CONTROLS) + reference) * config.confirm.repeats
+    refits = (1 + len(CONTROLS)) * config.confirm.repeats if config.confirm.about == "method" else 0
     return {"fit": fits, "pool": pools + refits, "mix": mixes, "confirm": confirm}
 
 

@@ -103,16 +103,18 @@ class Gatherer:
     def _longest_fits(self, label: str) -> list[tuple[dict[str, Any], bool]]:
         """The last rung that each setting of a generator reached, and whether it is the generator's best."""
         last = {(f["wave"], f["candidate"]): f for f in self.result.fits_of(label) if f["result"]}
-        chosen = [p["arm"]["id"] for p in self.plan.pools if p["label"] == label and p["role"] == "candidate"]
-        return [(fit, fit["candidate"] in chosen[:1]) for fit in last.values()]
+        pools = [p["arm"]["id"] for p in self.plan.pools if p["label"] == label and p["role"] == "candidate"]
+        finished = [(f["result"]["quality"], f["candidate"]) for f in last.values() if f["candidate"] in pools]
+        best = min(finished, default=(None, None))[1]
+        return [(fit, fit["candidate"] == best) for fit in last.values()]
 
     def checkpoint_previews(self) -> list[CheckpointPreview]:
-        """What the best setting of each generator drew at its checkpoints."""
+        """What the best setting of each generator drew at its checkpoints; nothing where real images are withheld."""
+        if not self.config.report.real_images:
+            return []  # no gate has looked at them
         found = []
         for label in self.config.generators:
             for fit in [fit for fit, best in self._longest_fits(label) if best]:
-                if fit["result"]["has_sources"] and not self.config.report.real_images:
-                    continue
                 for row in fit["result"]["checkpoints"]:
                     path, where = f"curve/{fit['result']['curve']}", str(row["step"])
                     images = self.result.array(path, f"{where}/previews.npy")
@@ -132,6 +134,9 @@ class Gatherer:
                 found.append(Preview(REAL, name, train.of_class(c).pixels[: pools.PREVIEWS_PER_CLASS]))
         for name, path in self._preview_units():
             images, labels = self.result.array(path, "previews.npy"), self.result.array(path, "previews-labels.npy")
+            if not self.config.report.real_images:
+                kept = self.result.array(path, "previews-keep.npy")
+                images, labels = images[kept], labels[kept]
             found += [Preview(name, self.data.class_names[c], images[labels == c]) for c in np.unique(labels)]
         return found
 
@@ -154,8 +159,9 @@ class Gatherer:
         return sorted(shown, key=lambda u: list(self.config.generators).index(u[0].split(".")[0]))
 
     def _may_show(self, path: str) -> bool:
-        """Whether the images of a unit may be shown: images made from real ones only where real ones may."""
-        return self.config.report.real_images or not self.result.record(path)["result"]["has_sources"]
+        """Whether the images of a unit may be shown: of copies, or of what gates rejected, only where real ones may."""
+        result = self.result.record(path)["result"]
+        return self.config.report.real_images or (result["passed"] and not result["has_sources"])
 
     def near_copies(self, most: int = 12) -> list[NearCopy]:
         """The most suspicious pairs of each judged generator; none where no real image may be shown."""

@@ -55,7 +55,9 @@ class SweepResult:
     @functools.cached_property
     def verdict(self) -> dict[str, Any] | None:
         """The JSON of verdict.json: a pure function of config, records and decisions. None while unfinished."""
-        if not self.plan.complete or any(row["result"] is None and not row["skipped"] for row in self.plan.confirm):
+        if not self.plan.complete or any(
+            row["result"] is None and not row["skipped"] for row in self.plan.confirm if row["role"] != "reference"
+        ):
             return None
         decided = self._decided()
         return {
@@ -353,7 +355,9 @@ class SweepResult:
         Raises:
             StoreError: the store cannot be written.
         """
-        if self.verdict is not None:
+        if self.verdict is None:
+            self.store.delete(f"{self.folder}/verdict.json")
+        else:
             self.store.overwrite(f"{self.folder}/verdict.json", canonical(self.verdict) + b"\n")
         run = self._run(ended)
         self.store.overwrite(f"{self.folder}/run.json", canonical(run) + b"\n")

@@ -49,7 +49,7 @@ def fit(bench: Bench, *, arm: dict[str, Any], fit_seed: int, share: float) -> Re
     def work(folder: Path) -> Result:
         pool = pools.draw(bench, source, fits, draw, folder)
         judged = pools.judge(bench, source, fits, pool, folder)
-        pools.save_previews(pool.images, folder)
+        pools.save_previews(pool.images, folder, judged.keep)
         flagged = pools.save_flagged(pool, judged, folder)
         measured = pools.measure(bench, quality.metric, quality.space, pool.images)
         quality_number = _smaller_is_better(bench, measured["value"]) if judged.passed else None
@@ -59,6 +59,7 @@ def fit(bench: Bench, *, arm: dict[str, Any], fit_seed: int, share: float) -> Re
         "fits": [f["key"] for f in fits], "gates": pools.gate_identities(bench, source), "draw": draw.tolist(),
         "metric": bench.identity("metrics", quality.metric), "space": bench.identity("spaces", quality.space),
         "val": bench.splits["val"].fingerprint, "test": bench.splits["test"].fingerprint, "seed": bench.config.seed,
+        "train": bench.splits["train"].fingerprint,
     }  # fmt: skip
     record = bench.unit("quality", inputs, work)
     checkpoints = _checkpoints(bench, fits)
@@ -72,18 +73,20 @@ def _checkpoints(bench: Bench, fits: list[Record]) -> Record:
     """Quality against training images seen: what the fit drew at every checkpoint up to this rung, measured on val."""
     quality = bench.config.fit.quality
     earlier = fitting.rung_before(bench, fits)
-    known = {row["step"]: row for row in _checkpoints(bench, earlier)["result"]["rows"]} if earlier else {}
+    known = {tuple(row["steps"]): row for row in _checkpoints(bench, earlier)["result"]["rows"]} if earlier else {}
 
     def work(folder: Path) -> Result:
         rows = []
         for seen in fitting.seen(bench, fits):
             if not len(seen.images):
                 continue
-            pools.save_previews(seen.images, folder / str(seen.step))
-            if seen.step not in known:
+            pools.save_previews(seen.images, folder / str(seen.step), np.zeros(len(seen.images), dtype=bool))
+            if seen.steps not in known:
                 measured = pools.measure(bench, quality.metric, quality.space, seen.images)
-                known[seen.step] = {"step": seen.step, "images_seen": seen.images_seen, "measured": measured}
-            rows.append(known[seen.step])
+                known[seen.steps] = {
+                    "step": seen.step, "steps": list(seen.steps), "images_seen": seen.images_seen, "measured": measured,
+                }  # fmt: skip
+            rows.append(known[seen.steps])
         return {"rows": rows}
 
     inputs = {

@@ -111,16 +111,18 @@ def _fit_part(bench: Bench, source: Source, number: int, shown: ImageSet, share:
 
     def work(folder: Path) -> dict[str, Any]:
         generator: Generator = config.build()
+        nothing = {"step": -1, "images_seen": None}
+        last = [nothing, *(before["result"]["seen"] if before else ())][-1]
 
         def look(target: Path, step: int) -> dict[str, Any]:
             quiet = bench.runtime(config, folder, fitted=fitted, stoppable=False)
             counts = _look(bench, source, number, generator, shown, quiet, target / f"{step}.npy")
             seen = [n["images_seen"] for s, n in runtime.curve if s <= step and "images_seen" in n]
-            return {"images_seen": seen[-1] if seen else None, "counts": counts}
+            return {"images_seen": (seen or [last["images_seen"]])[-1], "counts": counts}
 
         checkpoints = Checkpoints(
             bench.store, fit_key, folder.parent / "checkpoints", earlier_checkpoint, look,
-            every_s=bench.config.runtime.checkpoint_s,
+            before_step=last["step"], every_s=bench.config.runtime.checkpoint_s,
         )  # fmt: skip
         runtime = bench.runtime(config, folder, fit_share=share, checkpoints=checkpoints, fitted=fitted)
         generator.fit(shown, seed=seed, runtime=runtime)
@@ -174,11 +176,19 @@ def _look(
 
 @dataclass(frozen=True)
 class Seen:
-    """What a fit could draw at one checkpoint, all parts together. images_seen: training images used up to then."""
+    """What a fit could draw at one checkpoint, all parts together.
 
-    step: int
+    steps: of each part; step: their sum. images_seen: training images used up to then, None where a part does not tell.
+    """
+
+    steps: tuple[int, ...]
     images_seen: float | None
     images: ImageSet
+
+    @property
+    def step(self) -> int:
+        """A number that grows from one checkpoint to the next."""
+        return sum(self.steps)
 
 
 def rung_before(bench: Bench, fits: Sequence[Record]) -> list[Record]:
@@ -187,17 +197,34 @@ def rung_before(bench: Bench, fits: Sequence[Record]) -> list[Record]:
 
 
 def seen(bench: Bench, fits: Sequence[Record]) -> list[Seen]:
-    """Every checkpoint of these fits and of the rungs before them, in order; without images where none were drawn."""
-    earlier = rung_before(bench, fits)
-    found = seen(bench, earlier) if earlier else []
-    for rows in zip(*(record["result"]["seen"] for record in fits), strict=False):
-        pieces = [_seen_part(bench, record, row) for record, row in zip(fits, rows, strict=True)]
-        pixels, labels = (np.concatenate(column) for column in zip(*pieces, strict=True))
-        ids = np.array([f"synthetic/seen/{rows[0]['step']}/{i}" for i in range(len(labels))], dtype=str)
-        images = ImageSet(pixels, labels, ids, ids, bench.splits["train"].class_names)
-        each = [row["images_seen"] for row in rows]
-        found.append(Seen(rows[0]["step"], None if None in each else float(sum(each)), images))
+    """Every checkpoint of these fits and of the rungs before them, in order; without images where none were drawn.
+
+    Parts may have different numbers of steps: a checkpoint of the one that has most is met by the newest of each other.
+    """
+    looks = [_looks(bench, record) for record in fits]
+    marks = max(looks, key=len)
+    found = []
+    for share, *_ in marks:
+        met = [([look for look in part if look[0] <= share + 1e-9] or part[:1])[-1:] for part in looks]
+        if all(met):
+            found.append(_seen(bench, [(record, row) for ((_, record, row),) in met]))
     return found
+
+
+def _looks(bench: Bench, record: Record) -> list[tuple[float, Record, dict[str, Any]]]:
+    """(share of the training, fit, row) of every look at one part, the rungs before included."""
+    earlier = [look for before in rung_before(bench, [record]) for look in _looks(bench, before)]
+    rows = record["result"]["seen"]
+    return earlier + [(record["inputs"]["share"] * row["step"] / rows[-1]["step"], record, row) for row in rows]
+
+
+def _seen(bench: Bench, parts: Sequence[tuple[Record, dict[str, Any]]]) -> Seen:
+    pieces = [_seen_part(bench, record, row) for record, row in parts]
+    pixels, labels = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    steps, each = tuple(row["step"] for _, row in parts), [row["images_seen"] for _, row in parts]
+    ids = np.array([f"synthetic/seen/{sum(steps)}/{i}" for i in range(len(labels))], dtype=str)
+    images = ImageSet(pixels, labels, ids, ids, bench.splits["train"].class_names)
+    return Seen(steps, None if None in each else float(sum(each)), images)
 
 
 def _seen_part(bench: Bench, record: Record, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

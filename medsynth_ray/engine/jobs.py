@@ -78,7 +78,9 @@ class Jobs:
         """The pool of one fitted generator."""
         fit = self.config.fit
         inputs = {
-            **self._source(arm), "metrics": [self._identity("metrics", m) for m in fit.metrics.values()],
+            **self._source(arm), "checkpoint_images": fit.quality.checkpoint_images,
+            "metric": self._identity("metrics", fit.quality.metric),
+            "metrics": [self._identity("metrics", m) for m in fit.metrics.values()],
             "space": self._identity("spaces", fit.quality.space), "shard_images": fit.shard_images,
             "max_oversample": fit.max_oversample, "fit_seed": fit_seed, "demand": demand,
         }  # fmt: skip

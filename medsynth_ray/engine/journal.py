@@ -77,7 +77,7 @@ class Journal:
         if job.kind == "score":
             entry["score"] = mean_score(result, self._metric)
             entry["tables"] = {"per_class.json": self._per_class(result)}
-        elif result["unit"] is not None and (self._real_images or not result["has_sources"]):
+        elif result["unit"] is not None:
             entry["images"] = self._pictures(job.kind, result, end)
         return entry
 
@@ -109,20 +109,26 @@ class Journal:
     def _pictures(self, kind: str, result: dict[str, Any], end: int) -> list[dict[str, Any]]:
         """What a pool's generator drew at each checkpoint and then for the pool; of fits, only what gates rejected.
 
-        MLflow's grid has room for ten runs: one for each generator is enough.
+        MLflow's grid has room for ten runs: one for each generator is enough. Where real images are withheld, only what
+        the gates kept of a pool that they passed.
         """
+        if not self._real_images:
+            shown = kind == "pool" and result["passed"] and not result["has_sources"]
+            return self._images("kept", result["unit"], 0, end, "preview-kept/") if shown else []
         if kind == "fit":
-            return [] if result["passed"] else self._images("quality", result["unit"], 0, end)
+            return [] if result["passed"] else self._images("quality", result["unit"], 0, end, "preview/")
         rows = (
             self._store.read_json(f"curve/{result['curve']}/record.json")["result"]["rows"] if result["curve"] else []
         )
-        earlier = [i for row in rows for i in self._images("curve", result["curve"], seen(row), end, f"{row['step']}/")]
-        return earlier or self._images("kept", result["unit"], 0, end)
+        earlier = [
+            i for row in rows for i in self._images("curve", result["curve"], seen(row), end, f"{row['step']}/preview/")
+        ]
+        return earlier or self._images("kept", result["unit"], 0, end, "preview/")
 
-    def _images(self, kind: str, key: str, step: int, end: int, where: str = "") -> list[dict[str, Any]]:
-        """The previews of a unit, in its folder `where`."""
+    def _images(self, kind: str, key: str, step: int, end: int, prefix: str) -> list[dict[str, Any]]:
+        """The strips of a unit below `prefix`."""
         unit: Record = self._store.read_json(f"{kind}/{key}/record.json")
-        base, prefix = f"{kind}/{key}/{unit['attempt']}", f"{where}preview/"
+        base = f"{kind}/{key}/{unit['attempt']}"
         files = [name for name in sorted(unit["files"]) if name.startswith(prefix)]
         return [
             {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,7 +245,7 @@ def kept(bench: Bench, source: Source, fits: Sequence[Record], parts: Sequence[R
         pool = _from_shards(bench, parts, bench.seed("pool", source.fit_seed))
         judged = judge(bench, source, fits, pool, folder)
         save_npy(folder / "keep.npy", judged.keep)
-        save_previews(pool.images, folder)
+        save_previews(pool.images, folder, judged.keep)
         usable = like_val(bench, pool.take(judged.keep))
         return {**judged.summary, "measured": [measure(bench, m, quality.space, usable) for m in metrics.values()]}
 
@@ -254,7 +253,7 @@ def kept(bench: Bench, source: Source, fits: Sequence[Record], parts: Sequence[R
         "shards": [p["key"] for p in parts], "gates": gate_identities(bench, source),
         "metrics": [bench.identity("metrics", m) for m in metrics.values()],
         "space": bench.identity("spaces", quality.space), "val": bench.splits["val"].fingerprint,
-        "test": bench.splits["test"].fingerprint, "seed": bench.config.seed,
+        "test": bench.splits["test"].fingerprint, "train": bench.splits["train"].fingerprint, "seed": bench.config.seed,
         "pool_seed": bench.seed("pool", source.fit_seed),
     }  # fmt: skip
     return bench.unit("kept", inputs, work)
@@ -297,22 +296,24 @@ def save_flagged(pool: Pool, judged: Judged, folder: Path) -> list[str]:
     return [str(pool.images.ids[row]) for row in rows]
 
 
-def save_previews(images: ImageSet, folder: Path) -> None:
+def save_previews(images: ImageSet, folder: Path, keep: np.ndarray) -> None:
     """Write the first images drawn of each class: `previews.npy` (K*P, H, W, C), their labels, a PNG strip by class.
 
-    Image i has the same seed for every generator, so gates have no say here.
+    Image i has the same seed for every generator, so gates have no say here. `previews-keep.npy` and the strips in
+    `preview-kept/` say which of them the gates keep (bool keep (N,)): where real images are withheld, a copy of one is.
     """
     rows = [np.flatnonzero(images.labels == c)[:PREVIEWS_PER_CLASS] for c in range(images.num_classes)]
-    first = images.take(np.sort(np.concatenate(rows)))
+    chosen = np.sort(np.concatenate(rows))
+    first, kept = images.take(chosen), keep[chosen]
+    save_npy(folder / "previews-keep.npy", kept)
     save_npy(folder / "previews.npy", first.pixels)
     save_npy(folder / "previews-labels.npy", first.labels)
-    for label in np.unique(first.labels):
-        strip = np.concatenate(list(first.of_class(int(label)).pixels), axis=1)
-        buffer = io.BytesIO()
-        Image.fromarray(strip[..., 0] if strip.shape[2] == 1 else strip).save(buffer, "PNG")
-        path = folder / "preview" / f"{int(label)}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(buffer.getvalue())
+    for where, chosen in (("preview", np.ones_like(kept)), ("preview-kept", kept)):
+        for label in np.unique(first.labels[chosen]):
+            strip = np.concatenate(list(first.pixels[chosen & (first.labels == label)]), axis=1)
+            path = folder / where / f"{int(label)}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(strip[..., 0] if strip.shape[2] == 1 else strip).save(path, "PNG")
 
 
 # --- mix

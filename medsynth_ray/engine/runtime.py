@@ -135,7 +135,8 @@ class Checkpoints:
     Committed ones are numbered units of their own, so that a killed fit goes on from the newest. Each holds the state
     of the generator (`state/`) and what was seen so far: `curve`, and the files that `look` wrote (`seen/`).
 
-    before: fetches the state of the rung before into a folder; False at the beginning.
+    before: fetches the state of the rung before into a folder; False at the beginning. before_step: the last step that
+    was looked at there.
     look: draws what the generator can draw by now into a folder, and says what it wrote (JSON).
     every_s: seconds between two commits; a fit that is asked to stop commits at once.
     """
@@ -148,11 +149,14 @@ class Checkpoints:
         before: Callable[[Path], bool],
         look: Callable[[Path, int], dict[str, Any]],
         *,
+        before_step: int,
         every_s: float,
     ) -> None:
+        self._before_step = before_step
         self._store, self._fit_key, self._scratch = store, fit_key, scratch
         self._before, self._look, self._every_s = before, look, every_s
-        self._count, self._step, self._committed = 0, -1, time.monotonic()
+        self._count, self._step = 0, -1
+        self._committed_step, self._committed_at = -1, time.monotonic()
         self.curve: Curve = []
         self.seen: list[dict[str, Any]] = []
         self._newest: Path | None = None
@@ -172,9 +176,14 @@ class Checkpoints:
 
     def save(self, save: Callable[[Path], None], step: int, curve: Curve, *, stopping: bool) -> None:
         """Keep what `save(folder)` writes, unless the newest checkpoint is of this step already."""
-        if step == self._step:
-            return
-        if not stopping:
+        if step != self._step:
+            self._keep(save, step, stopping=stopping)
+        due = stopping or time.monotonic() - self._committed_at >= self._every_s
+        if due and self._committed_step != step:
+            self._commit(curve)
+
+    def _keep(self, save: Callable[[Path], None], step: int, *, stopping: bool) -> None:
+        if not stopping and step > self._before_step:
             self.seen.append({"step": step, **self._look(self.seen_folder, step)})
         folder = self._scratch / f"checkpoint-{step}"
         (folder / "state").mkdir(parents=True)
@@ -182,15 +191,15 @@ class Checkpoints:
         if self._newest is not None:
             shutil.rmtree(self._newest)
         self._newest, self._step = folder, step
-        if stopping or time.monotonic() - self._committed >= self._every_s:
-            self._commit(folder, curve)
 
-    def _commit(self, folder: Path, curve: Curve) -> None:
+    def _commit(self, curve: Curve) -> None:
+        folder = self._newest
+        assert folder is not None, "nothing was kept"
         shutil.copytree(self.seen_folder, folder / "seen")
         result = {"step": self._step, "curve": curve, "seen": self.seen}
         self._store.commit(self._unit(self._count), folder, result, {"started": time.time()})
         shutil.rmtree(folder / "seen")
-        self._count, self._committed = self._count + 1, time.monotonic()
+        self._count, self._committed_step, self._committed_at = self._count + 1, self._step, time.monotonic()
 
     def latest(self) -> Path | None:
         """State of the newest checkpoint of this fit; else that of the rung before; else None."""
@@ -211,6 +220,7 @@ class Checkpoints:
             shutil.rmtree(self.seen_folder)
             (folder / "seen").rename(self.seen_folder)
         self._newest, self._step = folder, record["result"]["step"]
+        self._committed_step = self._step
         self.curve = [(step, numbers) for step, numbers in record["result"]["curve"]]
         self.seen = list(record["result"]["seen"])
         return folder / "state"

@@ -33,7 +33,7 @@ MEANING = {
     "harms": "Training with these synthetic images is worse than training on the real ones alone.",
     "no_evidence": "Against some control it did not win, and a gain as large as the stated effect is excluded there.",
     "cannot_tell": "Neither a gain nor its absence is shown: the stated effect stays possible.",
-    "no_candidate": "Nothing came as far as the locked test.",
+    "no_candidate": "There is nothing to compare: the sentence says why.",
 }
 
 

@@ -14,6 +14,7 @@ from medsynth_ray import registry
 from medsynth_ray.driver import Sweep
 from medsynth_ray.engine import fits, pools
 from medsynth_ray.engine.bench import Bench
+from medsynth_ray.engine.journal import Journal
 from medsynth_ray.errors import AuditError, ConfigError, DataLeak, Diverged
 from medsynth_ray.generators.gaussian import Gaussian
 from medsynth_ray.images import ImageSet
@@ -455,3 +456,54 @@ def test_images_that_changed_since_the_sweep_began_are_named(tmp_path: Path) -> 
     later = Sweep(config(tmp_path / "store", data=data))
     with pytest.raises(AuditError, match=r"images changed.*1 removed: b/7.png; 1 changed: a/3.png"):
         later._freeze(later.data())
+
+
+@pytest.mark.usefixtures("plugged")
+def test_the_curve_of_several_parts_ends_where_all_of_them_end(tmp_path: Path) -> None:
+    """Parts of different sizes have different numbers of steps; their checkpoints meet by share of the training."""
+    vae = {"use": "vae", "config": {"hidden_dim": 8, "latent_dim": 2, "train_batch_size": 8, "num_train_epochs": 2}}
+    data = {"adapter": "phantom", "resolution": 16, "size_px": 16, "num_images": 240, "imbalance": 8}
+    result = run(config(tmp_path, data=data, generators={"vae": {**vae, "sampler": "by_class"}}))
+    fit = result.plan.fits[-1]["result"]
+    seen = [row["images_seen"] for row in fit["checkpoints"]]
+    records = result.fit_records("vae")
+    assert seen == sorted(seen)
+    assert seen[-1] == sum(r["result"]["seen"][-1]["images_seen"] for r in records if r["result"]["seen"])
+    assert len({tuple(row["steps"]) for row in fit["checkpoints"]}) == len(fit["checkpoints"])
+
+
+def test_a_failed_reference_arm_does_not_hold_back_the_verdict(tmp_path: Path) -> None:
+    data = {"adapter": "phantom", "resolution": 16, "size_px": 16, "num_images": 400}
+    data["real_share"] = {"classifier": 0.4, "generator": 0.8}
+    result = run(config(tmp_path, data=data), fail="confirm real_showable")
+    assert result.verdict is not None
+    assert "real_showable" not in {row["arm"] for row in result.verdict["confirm"]}
+
+
+def test_a_verdict_that_no_longer_holds_is_taken_away(tmp_path: Path) -> None:
+    result = run(config(tmp_path))
+    result.write([], None)
+    path = tmp_path / result.folder / "verdict.json"
+    assert path.exists()
+    failed = run(config(tmp_path / "other"), fail="confirm")
+    (tmp_path / "other" / failed.folder / "verdict.json").write_text("{}")
+    failed.write([], None)
+    assert not (tmp_path / "other" / failed.folder / "verdict.json").exists()
+
+
+def test_where_real_images_are_withheld_neither_copies_nor_rejected_images_are_shown(tmp_path: Path) -> None:
+    root = tmp_path / "ready"
+    real = Sweep(config(tmp_path / "first")).data().part("train")
+    for name in real.class_names:
+        (root / name).mkdir(parents=True)
+    for i, (pixels, label) in enumerate(zip(real.pixels, real.labels, strict=True)):
+        Image.fromarray(pixels).save(root / real.class_names[label] / f"{i}.png")
+    copies = {"use": "from_folder", "config": {"root": str(root)}}
+    gates = {"near_copy": {"use": "near_copy", "config": {"space": TINY_SPACE}}}
+    result = run(config(tmp_path / "store", generators={"copies": copies}, gates=gates, report={"real_images": False}))
+    assert result.generators()[0]["status"] == "rejected"
+    assert Gatherer(result).previews() == []
+    assert Gatherer(result).checkpoint_previews() == []
+    journal = Journal(result.store, "x", real.class_names, metric="balanced_accuracy", real_images=False)
+    row = result.plan.fits[-1]
+    assert journal._pictures("fit", row["result"], 0) == []

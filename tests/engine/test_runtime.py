@@ -26,7 +26,10 @@ def checkpoints(tmp_path: Path, name: str, every_s: float, before: str = "") -> 
             (folder / "state.txt").write_text(before)
         return bool(before)
 
-    return Checkpoints(Store(str(tmp_path / "store")), "fit-key", tmp_path / name, fetch, look, every_s=every_s)
+    return Checkpoints(
+        Store(str(tmp_path / "store")), "fit-key", tmp_path / name, fetch, look,
+        before_step=int(before or -1), every_s=every_s,
+    )  # fmt: skip
 
 
 def test_a_killed_fit_goes_on_from_the_newest_committed_checkpoint(tmp_path: Path) -> None:
@@ -69,3 +72,19 @@ def test_a_step_is_kept_once_and_only_the_newest_state_stays_on_disk(tmp_path: P
 def test_a_rung_begins_where_the_one_before_ended(tmp_path: Path, before: str) -> None:
     folder = checkpoints(tmp_path, "fit", 0.0, before).latest()
     assert (folder and (folder / "state.txt").read_text()) == (before or None)
+
+
+def test_a_rung_that_adds_no_step_is_not_looked_at_again(tmp_path: Path) -> None:
+    fit = checkpoints(tmp_path, "fit", 1e9, "5")
+    for step in (5, 6):
+        fit.save(state(step), step, [], stopping=False)
+    assert [row["step"] for row in fit.seen] == [6]
+
+
+def test_a_fit_that_is_asked_to_stop_right_after_a_checkpoint_commits_that(tmp_path: Path) -> None:
+    fit = checkpoints(tmp_path, "fit", 1e9)
+    fit.save(state(5), 5, [], stopping=False)
+    fit.save(state(5), 5, [], stopping=True)
+    folder = checkpoints(tmp_path, "resumed", 1e9).latest()
+    assert folder is not None
+    assert (folder / "state.txt").read_text() == "5"

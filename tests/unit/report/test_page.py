@@ -190,7 +190,7 @@ def test_a_verdict_without_a_candidate(make_view):
     verdict = {"word": "no_candidate", "sentence": "No candidate: no pool passed its gates.", "comparisons": []}
     verdict |= {"caveats": [], "metric": "accuracy", "about": "pool", "detectable": None, "effect": 0.03}
     text = render(make_view(verdict=verdict, arms=[]))
-    assert "Nothing came as far as the locked test." in text
+    assert "There is nothing to compare" in text
     assert "There is no comparison on the locked test." in text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from medsynth_ray import yamlfile
 from medsynth_ray.cli import app
 from medsynth_ray.engine import tune
 from medsynth_ray.errors import MedsynthError
@@ -79,3 +80,8 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \| ", README, re.MULTILINE)}
     kinds = MedsynthError.__subclasses__()
     assert {kind.exit_code for kind in kinds} | {0, 130} == codes
+
+
+def test_the_output_of_the_quickstart_names_the_sweep_of_today() -> None:
+    path = Path(__file__).parents[2] / "sweeps" / "quickstart.yaml"
+    assert re.findall(r"quickstart-[0-9a-f]{8}", README) == [yamlfile.load(path, []).sweep_id] * 2

@@ -14,7 +14,16 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from medsynth_ray.data._colour import to_gray_or_rgb
-from medsynth_ray.data._depth import Window, array_range, bits_per_channel, deep_colour, full_range, windowed
+from medsynth_ray.data._depth import (
+    Window,
+    array_range,
+    bits_per_channel,
+    deep_colour,
+    full_range,
+    white_is_zero,
+    windowed,
+    without_orientation,
+)
 from medsynth_ray.data._refused import Refused as Refused
 from medsynth_ray.data._refused import Remarks
 from medsynth_ray.errors import ConfigError
@@ -147,14 +156,15 @@ def _open_deep(
         raw, full = np.asarray(ImageOps.exif_transpose(image)), full_range(image, bits)
         turn = None
     else:
-        raw = deep_colour(data, window)
+        tagged = image.format == "TIFF" and turn is not None
+        raw = deep_colour(without_orientation(data) if tagged else data, window)
         full = array_range(raw)
     shown, outside = windowed(raw[..., :3] if raw.ndim == 3 else raw, window, full, what)
     remarks.append(("window", outside))
     if raw.ndim == 3 and raw.shape[2] == 4:
         alpha, _ = windowed(raw[..., 3:], "full", full or (0.0, 1.0), what)
         shown = np.concatenate([shown, alpha], axis=2)
-    made = Image.fromarray(shown)
+    made = Image.fromarray(255 - shown if white_is_zero(image) else shown)
     return made if turn is None else made.transpose(turn)
 
 

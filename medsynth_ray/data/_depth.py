@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from medsynth_ray.errors import ConfigError
 
 Window = tuple[float, float] | Literal["full"] | None
 Range = tuple[float, float] | None
-_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339
 """TIFF tags."""
 
 
@@ -57,9 +58,10 @@ def bits_per_channel(image: Image.Image, data: bytes) -> int:
         return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
     if image.format == "JPEG2000":
         return (data[data.find(b"\xff\x51") + 40] & 0x7F) + 1  # Ssiz of the first component
-    if image.format == "PPM":
+    if image.format == "PPM" and image.mode != "F":
         arguments = image.tile[0].args  # type: ignore[attr-defined]
-        return 16 if isinstance(arguments, tuple) and int(arguments[1]) > 255 else 8
+        deep = isinstance(arguments, tuple) and int(arguments[1]) > 255
+        return 16 if deep or image.mode == "I" else 8
     return {"I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;16") else 8)
 
 
@@ -73,6 +75,27 @@ def full_range(image: Image.Image, bits: int) -> Range:
         return -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
     # Pillow scales what is not TIFF up to 16 bits.
     return 0.0, 2.0 ** (bits if image.format == "TIFF" else 16) - 1
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether the smallest values are the brightest, which Pillow undoes for 8 bits only."""
+    return image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+
+
+def without_orientation(data: bytes) -> bytes:
+    """The TIFF (or BigTIFF) with its orientation set to upright: OpenCV applies some orientations and not others."""
+    order = "<" if data[:2] == b"II" else ">"
+    if struct.unpack_from(order + "H", data, 2) == (42,):
+        place, count, entry, value = "4xI", "H", 12, 8
+    else:
+        place, count, entry, value = "8xQ", "Q", 20, 12
+    (start,) = struct.unpack_from(order + place, data)
+    (num,) = struct.unpack_from(order + count, data, start)
+    first, made = start + struct.calcsize(count), bytearray(data)
+    for at in range(first, first + num * entry, entry):
+        if struct.unpack_from(order + "H", data, at) == (_ORIENTATION,):
+            struct.pack_into(order + "H", made, at + value, 1)
+    return bytes(made)
 
 
 def array_range(raw: np.ndarray) -> Range:

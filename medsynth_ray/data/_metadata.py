@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import unicodedata
 import zipfile
 from collections.abc import Iterator
@@ -30,6 +31,25 @@ def normal_path(path: str) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
+def utf8_text(data: bytes, name: str) -> str:
+    """Decode the file called `name`.
+
+    Raises:
+        AuditError: not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AuditError(f"{name}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def number_text(value: float) -> str | None:
+    """3.0 as 3, since a gap in a column turns whole numbers into floats; None for NaN, which is the gap."""
+    if math.isnan(value):
+        return None
+    return str(int(value)) if value.is_integer() else str(value)
+
+
 def read_rows(data: bytes, name: str) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """Columns and rows of the file called `name`: .xlsx (first sheet), .jsonl, .tab and .tsv (tab-separated), else CSV.
 
@@ -38,10 +58,7 @@ def read_rows(data: bytes, name: str) -> tuple[tuple[str, ...], list[dict[str, s
     """
     if name.endswith(".xlsx"):
         return _sheet(data, name)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AuditError(f"{name}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    text = utf8_text(data, name)
     if not name.endswith(".jsonl"):
         return _csv_rows(text, name)
     rows = list(_jsonl_rows(text, name))
@@ -118,4 +135,6 @@ def _jsonl_rows(text: str, name: str) -> Iterator[dict[str, str]]:
 def _text(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, float):
+        return number_text(value) or ""
     return value.strip() if isinstance(value, str) else json.dumps(value)

@@ -11,17 +11,23 @@ Each image leaves a print, 64 x 64 pixels of gray. Two steps on the prints:
    local contrast before, and flat black and white borders (collimator, fundus disc) are left out: what all images of a
    device have in common must not make them alike.
 
+The copies of one image may fill each other's candidates, so both steps are repeated with one image of each family that
+was found, until no family grows.
+
 The thresholds were set on 5,840 chest X-rays and 6,113 fundus photographs with known patients, and altered copies.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 from scipy.linalg import eigh
 from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 PRINT_PX = 64
 MIN_SIDE_PX = 32
@@ -76,37 +82,70 @@ def print_of(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
 
 
+def comparable(prints: np.ndarray) -> np.ndarray:
+    """Tell which of `prints` uint8 (N, 64, 64) have contrast, bool (N,); the others are never near duplicates."""
+    return np.array([one.std() >= _FLAT_LEVELS for one in prints], dtype=bool)
+
+
+def families(num: int, pairs: Iterable[NearPair]) -> np.ndarray:
+    """Number the families, int (num,): rows that `pairs` connect, directly or not, are of one."""
+    ends = np.array([(pair.first, pair.second) for pair in pairs], dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(num, num))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
 def find_pairs(prints: np.ndarray) -> list[NearPair]:
-    """Near duplicates among `prints` uint8 (N, 64, 64), sorted by row; prints without contrast have none."""
-    rows = np.array([row for row, one in enumerate(prints) if one.std() >= _FLAT_LEVELS], dtype=np.int64)
+    """Near duplicates among `prints` uint8 (N, 64, 64), sorted by row; prints without contrast have none.
+
+    Not all pairs of a family of copies are listed, but enough to connect it.
+    """
+    rows = np.flatnonzero(comparable(prints))
     if len(rows) < 2:
         return []
+    shown = prints[rows]
+    views = _views(shown)
     best: dict[tuple[int, int], NearPair] = {}
-    for turn, (first, second) in _candidates(prints[rows]).items():
-        pairs = np.stack([rows[first], rows[second]], axis=1)
-        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-            for pair in _confirmed(prints, pairs[start : start + _PAIRS_AT_ONCE], turn):
-                known = best.setdefault((pair.first, pair.second), pair)
-                if pair.score > known.score:
-                    best[pair.first, pair.second] = pair
-    return [best[key] for key in sorted(best)]
+    looked_at = dict.fromkeys(TURNS, np.array([], dtype=np.int64))
+    num_before = -1
+    while len(best) > num_before:
+        num_before, family = len(best), families(len(rows), best.values())
+        for turn in TURNS:
+            keys = np.setdiff1d(_candidates(views, family, turn), looked_at[turn])
+            looked_at[turn] = np.union1d(looked_at[turn], keys)
+            _keep_best(best, shown, np.stack(np.divmod(keys, len(rows)), axis=1), turn)
+    return [replace(best[key], first=int(rows[key[0]]), second=int(rows[key[1]])) for key in sorted(best)]
 
 
-def _candidates(prints: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each turn, rows (first, second) of pairs that may be near duplicates, first < second, ascending."""
+def _keep_best(best: dict[tuple[int, int], NearPair], prints: np.ndarray, pairs: np.ndarray, turn: str) -> None:
+    """Confirm `pairs` (M, 2) and put them into `best`, each with the turn of its highest score."""
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        for pair in _confirmed(prints, pairs[start : start + _PAIRS_AT_ONCE], turn):
+            known = best.setdefault((pair.first, pair.second), pair)
+            if pair.score > known.score:
+                best[pair.first, pair.second] = pair
+
+
+def _views(prints: np.ndarray) -> dict[str, np.ndarray]:
+    """For each turn, float32 (N, D): unit vectors whose products say which prints may be alike; none for a few."""
     if len(prints) <= _FEW:
-        first, second = np.triu_indices(len(prints), 1)
-        return dict.fromkeys(TURNS, (first, second))
+        return {}
     coarse = _unit(_smaller(prints, PRINT_PX // _COARSE_PX))
     mean = coarse.mean(axis=0)
     directions = _directions(prints, coarse)
-    upright = _unit((coarse - mean) @ directions)
-    found = {}
-    for turn, (down, right) in TURNS.items():
-        seen = coarse.reshape(-1, _COARSE_PX, _COARSE_PX)[:, ::down, ::right].reshape(len(coarse), -1)
-        turned = upright if turn == "upright" else _unit((seen - mean) @ directions)
-        found[turn] = _nearest(upright, turned, _MIN_COSINE if turn == "upright" else _MIN_COSINE_TURNED)
-    return found
+    images = coarse.reshape(-1, _COARSE_PX, _COARSE_PX)
+    return {
+        turn: _unit((images[:, ::down, ::right].reshape(len(coarse), -1) - mean) @ directions)
+        for turn, (down, right) in TURNS.items()
+    }
+
+
+def _candidates(views: dict[str, np.ndarray], family: np.ndarray, turn: str) -> np.ndarray:
+    """Pairs of rows that may be near duplicates, ascending, as first * N + second; first < second."""
+    num = len(family)
+    if not views:
+        first, second = np.triu_indices(num, 1)
+        return np.asarray(first * num + second)
+    return _nearest(views["upright"], views[turn], family, _MIN_COSINE if turn == "upright" else _MIN_COSINE_TURNED)
 
 
 def _directions(prints: np.ndarray, coarse: np.ndarray) -> np.ndarray:
@@ -125,22 +164,23 @@ def _directions(prints: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     return np.asarray(vectors[:, ::-1][:, : min(_NUM_DIRECTIONS, len(prints) - 1)], dtype=np.float32)
 
 
-def _nearest(upright: np.ndarray, turned: np.ndarray, min_cosine: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of each row and its nearest others in `turned`, each pair once."""
+def _nearest(upright: np.ndarray, turned: np.ndarray, family: np.ndarray, min_cosine: float) -> np.ndarray:
+    """Each row with the first rows in `turned` of the nearest other families; keys as in `_candidates`."""
     num = len(upright)
+    heads = np.unique(family, return_index=True)[1]
     block, keys = max(1, _BLOCK_VALUES // num), []
     for start in range(0, num, block):
         rows = np.arange(start, min(start + block, num))
-        cosines = upright[rows] @ turned.T
-        cosines[np.arange(len(rows)), rows] = -1.0
+        line = np.arange(len(rows))
+        cosines = upright[rows] @ turned[heads].T
+        cosines[line, family[rows]] = -1.0
         for _ in range(_NEAREST):
-            others = cosines.argmax(axis=1)
-            near = cosines[np.arange(len(rows)), others] >= min_cosine
-            a, b = rows[near], others[near]
+            places = cosines.argmax(axis=1)
+            near = cosines[line, places] >= min_cosine
+            a, b = rows[near], heads[places[near]]
             keys.append(np.minimum(a, b) * num + np.maximum(a, b))
-            cosines[np.arange(len(rows)), others] = -1.0
-    unique: np.ndarray = np.unique(np.concatenate(keys))
-    return unique // num, unique % num
+            cosines[line, places] = -1.0
+    return np.unique(np.concatenate(keys))
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medsynth_ray.data._near import NearPair
+from medsynth_ray.data._near import NearPair, families
 from medsynth_ray.protocols import ImageRecord
 
 Severity = Literal["stop", "quarantine", "warn", "info"]
@@ -143,15 +143,16 @@ def _copies(digests: np.ndarray) -> list[np.ndarray]:
 def near_findings(
     ids: np.ndarray, labels: np.ndarray, groups: np.ndarray, given: np.ndarray, pairs: Sequence[NearPair]
 ) -> list[Finding]:
-    """Near duplicates: those across given splits stop the sweep, all others are in one group from now on.
+    """Near duplicates: families across given splits stop the sweep, all others are in one group from now on.
 
-    ids, labels, groups, given: str (N,), as in `duplicate_findings`; groups before joining. pairs: rows of these.
+    ids, labels, groups, given: str (N,), as in `duplicate_findings`; groups before joining. pairs: rows of these. The
+    stop names all images of a family, since to remove one pair of it would leave the others.
     """
     kept = [p for p in pairs if groups[p.first] == groups[p.second]]
     joined = [p for p in pairs if groups[p.first] != groups[p.second]]
     clash = [p for p in pairs if labels[p.first] != labels[p.second]]
-    torn = [p for p in pairs if given[p.first] != given[p.second]]
-    cure = "remove one of each, or set split.given: ignore"
+    torn = _torn(pairs, given)
+    cure = "keep one split's images of each family, or set split.given: ignore"
     return [
         *_paired("near_duplicate", "info", "near duplicates within one group", ids, kept),
         *_paired("near_duplicate", "warn", "near duplicates in different groups, which are now joined", ids, joined),
@@ -160,6 +161,13 @@ def near_findings(
             "near_duplicate_across_splits", "stop", f"near duplicates in two given splits; {cure}", ids, torn, given
         ),
     ]
+
+
+def _torn(pairs: Sequence[NearPair], given: np.ndarray) -> list[NearPair]:
+    """Pairs of the families that lie in several given splits, those across splits first."""
+    family = families(len(given), pairs)
+    torn = {family[p.first] for p in pairs if given[p.first] != given[p.second]}
+    return sorted((p for p in pairs if family[p.first] in torn), key=lambda p: bool(given[p.first] == given[p.second]))
 
 
 def _paired(

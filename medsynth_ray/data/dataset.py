@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medsynth_ray.data._depth import check_window
-from medsynth_ray.data._near import NearPair, find_pairs
+from medsynth_ray.data._near import MIN_SIDE_PX, NearPair, comparable, find_pairs
 from medsynth_ray.data._reading import Progress, read_all, remarks_of, sha_of, stamps_of, step_identity
 from medsynth_ray.data._thumbnails import thumbnails
 from medsynth_ray.data.audit import (
@@ -19,6 +19,7 @@ from medsynth_ray.data.audit import (
     Finding,
     class_findings,
     duplicate_findings,
+    gathered,
     group_findings,
     joined_groups,
     near_findings,
@@ -35,7 +36,7 @@ from medsynth_ray.protocols import ImageRecord
 if TYPE_CHECKING:
     from medsynth_ray.config import DataConfig, SplitConfig
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Moves when decoding, audit or split give other results for the same files."""
 
 
@@ -285,7 +286,12 @@ def _near(
     rows = _rows_without(findings, ids)
     found = find_pairs(prints[rows])
     pairs = [replace(pair, first=int(rows[pair.first]), second=int(rows[pair.second])) for pair in found]
-    return pairs, near_findings(ids, labels, groups, given, pairs)
+    what = f"a side below {MIN_SIDE_PX} px (or no contrast), not looked at for near duplicates"
+    blank = {str(ids[row]): "" for row in rows[~comparable(prints[rows])]}
+    return pairs, [
+        *near_findings(ids, labels, groups, given, pairs),
+        *gathered("near_duplicate", "warn", what, blank),
+    ]
 
 
 def _rows_without(findings: Sequence[Finding], ids: np.ndarray) -> np.ndarray:
@@ -304,8 +310,8 @@ def _given(records: Sequence[ImageRecord], split: SplitConfig) -> tuple[np.ndarr
         text = f"split {unknown[0]!r} is none of train, val (valid, validation), test"
         text += "; rename it or set split.given: ignore"
         return none, [Finding("given_split", "stop", text, tuple(r.id for r in records if r.split in unknown))]
-    if not all(said):
-        without = tuple(r.id for r in records if not r.split)
+    without = tuple(r.id for r in records if r.label and not r.split)  # without a label an image is set aside anyway
+    if without:
         text = f"{len(without)} of {len(records)} images have no split in the data, so a new one is made for all"
         return none, [Finding("given_split", "warn", text, without)]
     return np.array(said, dtype="<U5"), []

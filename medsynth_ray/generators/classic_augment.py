@@ -44,6 +44,15 @@ _PRESETS: dict[str, dict[str, float | str]] = {
         "stain_share": 0.15,
     },
 }
+_SEARCHED = {
+    "rotation_degrees": 30.0,
+    "zoom_share": 0.3,
+    "translation_share": 0.15,
+    "brightness_share": 0.3,
+    "contrast_share": 0.3,
+    "noise_levels": 8.0,
+}
+"""How far a search goes where no preset says otherwise."""
 _PADDING = {"reflect": "reflection", "edge": "border", "black": "zeros"}
 
 
@@ -96,15 +105,13 @@ class ClassicAugment(Component):
             return {**preset, **given} if preset else given
 
         def search_space(self) -> dict[str, Space]:
-            """The amounts of geometry and light."""
-            return {
-                "rotation_degrees": Uniform(low=0.0, high=30.0),
-                "zoom_share": Uniform(low=0.0, high=0.3),
-                "translation_share": Uniform(low=0.0, high=0.15),
-                "brightness_share": Uniform(low=0.0, high=0.3),
-                "contrast_share": Uniform(low=0.0, high=0.3),
-                "noise_levels": Uniform(low=0.0, high=8.0),
-            }
+            """The amounts of geometry and light, from 0 to at most twice what the preset says of them, or to that."""
+            preset = _PRESETS[self.preset]
+            highs = {}
+            for name, high in _SEARCHED.items():
+                own = float(preset.get(name, high))
+                highs[name] = max(own, min(high, 2.0 * own))
+            return {name: Uniform(low=0.0, high=high) for name, high in highs.items()}
 
     config: Config
 

@@ -9,7 +9,9 @@ import os
 import stat
 import struct
 import warnings
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from medsynth_ray.data._decode import MAX_PIXELS
@@ -25,14 +27,20 @@ META = {
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _TAGS = [
     *META, *GROUPS, "PatientID", "SOPClassUID", "BurnedInAnnotation", "Rows", "Columns", "NumberOfFrames",
-    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "WindowCenter", "VOILUTSequence",
+    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "WindowCenter", "WindowWidth",
+    "VOILUTSequence",
 ]  # fmt: skip
 _MACROS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+_GREY = (
+    "WindowCenter", "WindowWidth", "VOILUTSequence", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
+)  # fmt: skip
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _OFTEN_BURNED_IN = ("US", "IVUS", "ES", "SC", "OT")  # codespell:ignore
 """Modalities whose images often show the patient's name."""
 MIN_KEY_BYTES = 16
+_LONG_ID = 4
+"""An id of fewer letters and digits is found by chance inside other texts."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +125,18 @@ def check_size(header: Header, file_size: int, max_pixels: int) -> None:
 
 
 def flatten(dataset: Any, frame: int) -> Any:
-    """Copy rescale and window of a frame from the functional groups of an enhanced object to where others have them."""
+    """Copy rescale and window of a frame from the functional groups of an enhanced object to where others have them.
+
+    Those that are there but empty, as many writers leave them, are taken away.
+    """
     for name, place in zip(GROUPS, (0, frame), strict=True):
         groups = dataset.get(name) or []
         for macro in _MACROS if place < len(groups) else ():
             for item in groups[place].get(macro) or []:
                 dataset.update(item)
+    for name in _GREY:
+        if name in dataset and _is_empty(dataset.get_item(name).value):
+            del dataset[name]
     return dataset
 
 
@@ -148,6 +162,33 @@ def hashed(patient_id: str, key: bytes) -> str:
     return hmac.new(key, patient_id.encode(), hashlib.sha256).hexdigest()[:32]
 
 
+def reveals(text: str, patient_id: str) -> bool:
+    """Whether a path or another text holds a patient's id, whatever its case and its spaces, dashes and the like.
+
+    An id of fewer than 4 letters and digits must be the whole text, or a whole part of the path or its stem.
+    """
+    wanted = _folded(patient_id)
+    if len(wanted) >= _LONG_ID:
+        return wanted in _folded(text)
+    parts = [PurePosixPath(part) for part in text.split("/")]
+    return wanted != "" and any(wanted in (_folded(part.name), _folded(part.stem)) for part in parts)
+
+
+def is_telling(values: Iterable[str], patient_ids: Iterable[str]) -> bool:
+    """Whether a column holds patients' ids: one of 4 letters and digits or more will do, of shorter ones half of all.
+
+    Short ids meet by chance: a grade of 3 beside patient 3 does not make the grade an id.
+    """
+    pairs = [(value, patient) for value, patient in zip(values, patient_ids, strict=True) if value and _folded(patient)]
+    short = [reveals(*pair) for pair in pairs if len(_folded(pair[1])) < _LONG_ID]
+    found = any(reveals(*pair) for pair in pairs if len(_folded(pair[1])) >= _LONG_ID)
+    return found or (any(short) and 2 * sum(short) >= len(short))
+
+
+def _folded(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
 def _key_in_file(path: str, where: str) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -157,6 +198,12 @@ def _key_in_file(path: str, where: str) -> bytes:
             return file.read()
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror})") from error
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether the value of an element, converted or as stored, is none."""
+    value = value.strip() if isinstance(value, bytes | str) else value
+    return value is None or (isinstance(value, Sized) and len(value) == 0)
 
 
 def _transfer_syntax(file: BinaryIO) -> str:
@@ -181,7 +228,7 @@ def _header(dataset: Any, syntax: str, pixels_at: int) -> Header:
     compressed = bool(missing) or pydicom(".uid").UID(syntax).is_compressed
     # A compressed frame takes 8 bytes or more.
     num_bytes = 8 * frames if compressed else rows * columns * samples * frames * bits // 8
-    windowed = "WindowCenter" in dataset or "VOILUTSequence" in dataset
+    windowed = ("WindowCenter" in dataset and "WindowWidth" in dataset) or "VOILUTSequence" in dataset
     deep = int(dataset.get("BitsStored") or bits) > 8
     return Header(
         missing, rows, columns, frames, pixels_at + num_bytes,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from medsynth_ray.data._metadata import number_text
 from medsynth_ray.errors import AuditError, ConfigError
 
 
@@ -116,6 +117,8 @@ def _texts(row: dict[str, Any], image: str | None, names: dict[str, list[str]]) 
         if key == image:
             value = (value or {}).get("path")
         elif key in names and value is not None:
-            value = names[key][value] if 0 <= value < len(names[key]) else None
+            value = names[key][int(value)] if 0 <= value < len(names[key]) else None
+        elif isinstance(value, float):
+            value = number_text(value)
         texts[key] = None if value is None else str(value).strip()
     return texts

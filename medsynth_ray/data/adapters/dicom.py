@@ -6,6 +6,7 @@ Of a header only an allow-list of tags is read (`_dicom_tags`): no name, date, U
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -13,10 +14,20 @@ from pydantic import Field, field_validator
 
 from medsynth_ray.data._refused import Refused
 from medsynth_ray.data.adapters._dicom_pixels import frame_pixels
-from medsynth_ray.data.adapters._dicom_tags import Header, broken, check_size, hashed, patient_key, pydicom, read_header
+from medsynth_ray.data.adapters._dicom_tags import (
+    Header,
+    broken,
+    check_size,
+    hashed,
+    is_telling,
+    patient_key,
+    pydicom,
+    read_header,
+    reveals,
+)
 from medsynth_ray.data.adapters._files import named
 from medsynth_ray.data.adapters._stacks import Stacks
-from medsynth_ray.data.audit import gathered
+from medsynth_ray.data.audit import Finding, gathered, listed
 from medsynth_ray.protocols import ImageRecord
 
 
@@ -72,9 +83,8 @@ class Dicom(Stacks):
         pydicom()
         files = super().scan()
         self._warn({file.id: self._headers[file.id] for file in files})
-        keyed = any(self._headers[f.id].patient_id for f in files if not f.group)
-        key = patient_key(self.config.patient_key_env, self.config.patient_key_file) if keyed else b""
-        return sorted((r for file in files for r in self._expanded(file, key)), key=lambda record: record.id)
+        files = self._without_ids(files)
+        return sorted((r for file in files for r in self._expanded(file)), key=lambda record: record.id)
 
     def read(self, record: ImageRecord) -> np.ndarray:  # type: ignore[override] # an adapter may return either
         """The frame: uint8 (H, W), or (H, W, 3).
@@ -111,19 +121,49 @@ class Dicom(Stacks):
         unwindowed = {n: "" for n, h in headers.items() if h.needs_window} if self.config.voi_window is None else {}
         what = "no window in the file, so the whole range of the stored bits is shown; set data.voi_window"
         self.findings += gathered("no_window", "warn", what, unwindowed)
-        telling = [name for name, h in headers.items() if len(h.patient_id) >= 4 and h.patient_id in name]
+        telling = [name for name, h in headers.items() if reveals(name, h.patient_id)]
         what = f"{len(telling)} paths hold the PatientID, and paths are kept as ids; rename the files"
         self.findings += named("patient_in_path", "warn", what, telling)
 
-    def _expanded(self, file: ImageRecord, key: bytes) -> list[ImageRecord]:
+    def _without_ids(self, files: list[ImageRecord]) -> list[ImageRecord]:
+        """The files with a group: of the PatientID where none is given. What is or holds a PatientID is hashed."""
+        patients = [self._headers[file.id].patient_id for file in files]
+        given = any(file.group for file in files)
+        groups = [(file.group if given else patient) or "" for file, patient in zip(files, patients, strict=True)]
+        columns = {c: [file.meta.get(c, "") for file in files] for c in sorted({c for f in files for c in f.meta})}
+        telling = [c for c, values in columns.items() if is_telling(values, patients)]
+        hide_groups = not given or any(map(reveals, groups, patients))
+        self._check_table(files, [*(["group"] if given and hide_groups else []), *telling])
+        needs_key = bool(telling) or (hide_groups and any(groups))
+        key = patient_key(self.config.patient_key_env, self.config.patient_key_file) if needs_key else b""
+        found = []
+        for file, group in zip(files, groups, strict=True):
+            meta = {c: hashed(value, key) if value and c in telling else value for c, value in file.meta.items()}
+            hidden = hashed(group, key) if group and hide_groups else group
+            found.append(replace(file, group=hidden or None, meta=meta))
+        return found
+
+    def _check_table(self, files: list[ImageRecord], telling: list[str]) -> None:
+        """What a table or `group_regex` says of patients: of some files only, or the PatientID itself."""
+        if telling:
+            text = f"the PatientID is in {listed(telling)} (of the table or data.group_regex), which is hashed"
+            self.findings.append(Finding("patient_in_table", "warn", text))
+        without = [file.id for file in files if not file.group]
+        what = (
+            f"{len(without)} of {len(files)} files have no group in the table or by data.group_regex, the others have "
+            "one: a patient with files of both kinds would be torn; give all files a group, or none"
+        )
+        if len(without) < len(files):
+            self.findings += named("some_groups", "stop", what, without)
+
+    def _expanded(self, file: ImageRecord) -> list[ImageRecord]:
         header = self._headers[file.id]
-        group = file.group or (hashed(header.patient_id, key) if header.patient_id else None)
         meta: dict[str, str] = {**header.meta, **file.meta}
         if header.num_frames == 1:
-            return [ImageRecord(file.id, file.label, group, file.split, file.stamp, meta)]
+            return [replace(file, meta=meta)]
         records = []
         for frame in range(header.num_frames):
             name = self._name(file, frame + 1, frame)
             frame_meta = {**meta, "frame": str(frame + 1)}
-            records.append(ImageRecord(name, file.label, group, file.split, file.stamp, frame_meta))
+            records.append(replace(file, id=name, meta=frame_meta))
         return records

@@ -1,13 +1,14 @@
 """Images in folders, local or in a bucket: `root/class/*`, `root/split/class/*`, or any layout with a metadata file.
 
 metadata.csv or metadata.jsonl names each image's `path` (or `file_name`) below the root, and may give `label`, `group`
-and `split`; all other columns are kept. Where there is no label column the folder is the label.
+and `split`; all other columns are kept. Where there is no label column the folder is the label. Folders called train,
+val or test are splits where one holds class folders or there are two of them; a single flat one is a class.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from medsynth_ray.errors import AuditError
 from medsynth_ray.protocols import ImageRecord
 
 _DEFAULT_METADATA = ("metadata.csv", "metadata.jsonl")
+_FolderLabels = dict[str, tuple[str | None, str | None]]
 
 
 class Folder(ImageFiles):
@@ -67,6 +69,7 @@ class Folder(ImageFiles):
             self._compare(images, table)
             images = {name: info for name, info in images.items() if table.repeats.get(name, name in table.rows)}
         labelled = _folder_labels(images)
+        self._outside_class_folders(labelled, table)
         return [self._record(name, info, labelled[name], table) for name, info in images.items()]
 
     def _empty_folders(self, tree: Tree, images: Iterable[str], table: Table | None) -> None:
@@ -77,6 +80,14 @@ class Folder(ImageFiles):
         what = "class folders without an image; add images, remove the folder, or set data.allow_empty: true"
         self.findings += named("empty_class", "info" if self.config.allow_empty else "stop", what, classes)
         self.findings += named("empty_folder", "warn", "folders without a file", folders - with_file - classes)
+
+    def _outside_class_folders(self, labelled: _FolderLabels, table: Table | None) -> None:
+        """Images beside the class folders of splits: they have no class, and their folder is none."""
+        if self._has_label(table) or not any(split for _, split in labelled.values()):
+            return
+        without = {name: "" for name, (label, _) in labelled.items() if label is None}
+        what = "not in a class folder of a split folder (train/CLASS/image), so without a class; move or remove them"
+        self.findings += gathered("no_class_folder", "warn", what, without)
 
     def _metadata(self, tree: Tree) -> Table | None:
         config = self.config
@@ -133,13 +144,19 @@ class Folder(ImageFiles):
         return table is not None and (self.config.label_column or "label") in table.columns
 
 
-def _folder_labels(images: Iterable[str]) -> dict[str, tuple[str | None, str | None]]:
-    """Id -> (label, split) from the folders. Split folders only count if all images are in one."""
-    parts = {name: name.split("/") for name in images}
-    splits = all(len(part) >= 3 and part[0].lower() in SPLITS for part in parts.values())
-    if splits:
-        return {name: (part[1], SPLITS[part[0].lower()]) for name, part in parts.items()}
-    return {name: (part[0] if len(part) > 1 else None, None) for name, part in parts.items()}
+def _folder_labels(images: Iterable[str]) -> _FolderLabels:
+    """Id -> (label, split) from the folders; a lone flat folder with a split's name is a class."""
+    folders = {name: name.split("/")[:-1] for name in images}
+    in_split = [parts for parts in folders.values() if parts and parts[0].lower() in SPLITS]
+    if any(len(parts) > 1 for parts in in_split) or len({parts[0] for parts in in_split}) > 1:
+        return {name: _in_split(parts) for name, parts in folders.items()}
+    return {name: (parts[0] if parts else None, None) for name, parts in folders.items()}
+
+
+def _in_split(folders: Sequence[str]) -> tuple[str | None, str | None]:
+    """(label, split) of an image in these folders where the outermost ones are splits."""
+    split = SPLITS.get(folders[0].lower()) if folders else None
+    return (folders[1] if split and len(folders) > 1 else None), split
 
 
 def _parents(paths: Iterable[str]) -> set[str]:

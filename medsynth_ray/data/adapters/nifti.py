@@ -1,4 +1,4 @@
-"""NIfTI volumes (.nii, .nii.gz) as images: one for each slice along an axis, all slices of a volume in one group.
+"""NIfTI volumes (.nii, .nii.gz) as images: one for each slice along an axis, all of a patient in one group.
 
 Volumes are turned to the nearest anatomical axes (RAS+), so slices lie alike whatever the scanner stored. On an image
 the patient's left is on the left (sagittal: posterior), anterior (axial) or superior (coronal, sagittal) on top. Needs
@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from medsynth_ray.data._refused import Refused
+from medsynth_ray.data.adapters._files import named
 from medsynth_ray.data.adapters._stacks import Stacks
 from medsynth_ray.data.audit import gathered
 from medsynth_ray.errors import ConfigError
@@ -66,6 +67,9 @@ class Nifti(Stacks):
         """[low, high] of the voxel values that become 0 and 255, e.g. [-160, 240] in CT; null: `value_percentiles`."""
         value_percentiles: tuple[float, float] = (1.0, 99.0)
         """[low, high] percentiles of the finite voxels of each volume that become 0 and 255."""
+        group_per: Literal["patient", "volume"] = "patient"
+        """What a group is. volume: each patient has one volume, so a volume without a group is one; patient: each
+        volume needs the group of its patient."""
         volume_index: int | None = Field(default=None, ge=0)
         """Which volume of a file of four dimensions is used (from 0); null: such files are set aside."""
         max_voxels: int = Field(default=200_000_000, ge=1, json_schema_extra={"key": False})
@@ -101,6 +105,7 @@ class Nifti(Stacks):
         lost = {file.id: "" for file in files if not self._headers[file.id].oriented}
         what = "the file does not say how the volume lies, so its planes may be others"
         self.findings += gathered("no_orientation", "warn", what, lost)
+        self._check_groups(files)
         self._empty, self._damaged = {}, {}
         records = [record for file in files for record in self._slices(file)]
         self.findings += gathered("empty_slice", "info", "nearly empty slices, left out", self._empty)
@@ -115,6 +120,16 @@ class Nifti(Stacks):
         """
         path, index = self._place(record)
         return np.ascontiguousarray(np.rot90(self._volume(path).take(index, axis=AXES[self.config.axis])))
+
+    def _check_groups(self, files: list[ImageRecord]) -> None:
+        """Volumes without a patient: those of one patient would be in train and in test, and pass for apart."""
+        without = [file.id for file in files if not file.group]
+        what = (
+            f"{len(without)} volumes have no group (patient), and a patient may have several; give a column group or "
+            "data.group_regex, or set data.group_per: volume if each patient has one volume"
+        )
+        if self.config.group_per == "patient":
+            self.findings += named("volume_as_group", "stop", what, without)
 
     def _look(self, file: BinaryIO, name: str, num_bytes: int) -> Header:
         if not name.lower().endswith((".nii", ".nii.gz")):

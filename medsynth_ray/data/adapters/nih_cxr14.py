@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from medsynth_ray.data._metadata import utf8_text
 from medsynth_ray.data.adapters._files import Tree
 from medsynth_ray.data.adapters._listed import ListedImages, Row, common, stem
 
@@ -45,5 +46,5 @@ class NihCxr14(ListedImages):
             path = tree.find(name)
             if path is not None:
                 self._tables.append(path)
-                found.update({stem(line): split for line in tree.read(path).decode("utf-8-sig").split()})
+                found.update({stem(line): split for line in utf8_text(tree.read(path), path).split()})
         return found

@@ -253,13 +253,14 @@ def test_audit_returns_every_finding_and_raises_none(tree: Callable[..., Path], 
     assert [(f.severity, f.kind) for f in findings] == [
         ("quarantine", "unreadable"),
         ("quarantine", "duplicate"),
+        ("warn", "near_duplicate"),
         ("stop", "small_class"),
         ("stop", "split"),
     ]
-    assert "class 'rare' has 4 usable images, 12 are needed" in findings[2].message
+    assert "class 'rare' has 4 usable images, 12 are needed" in findings[3].message
     assert (summary["images"], summary["usable"], summary["groups"]) == (64, 62, 32 - 1)
     assert summary["classes"] == {"a": 29, "b": 29, "rare": 4}
-    assert summary["findings"] == {"stop": 2, "quarantine": 2, "warn": 0, "info": 0}
+    assert summary["findings"] == {"stop": 2, "quarantine": 2, "warn": 1, "info": 0}
     assert summary["splits"] is None
 
 

@@ -78,22 +78,22 @@ def png_header(width: int, height: int) -> bytes:
 
 HTML = b"<!DOCTYPE html><html><body>404 not found</body></html>"
 FILES = {
-    "row_01 zero bytes": ("z.jpg", b"", "unreadable", "0 bytes"),
-    "row_02 truncated": ("t.jpg", encoded(scene(1), "JPEG")[:1500], "unreadable", "damaged or cut off"),
-    "row_03 HTML saved as jpg": ("h.jpg", HTML, "not_an_image", "is HTML (a web page, perhaps an error page)"),
-    "row_09 animated": (
+    "row_01_zero_bytes": ("z.jpg", b"", "unreadable", "0 bytes"),
+    "row_02_truncated": ("t.jpg", encoded(scene(1), "JPEG")[:1500], "unreadable", "damaged or cut off"),
+    "row_03_html_saved_as_jpg": ("h.jpg", HTML, "not_an_image", "is HTML (a web page, perhaps an error page)"),
+    "row_09_animated": (
         "g.gif",
         encoded(scene(1), "GIF", save_all=True, append_images=[Image.fromarray(scene(2))]),
         "several_frames",
         "2 frames; save each as its own file",
     ),
-    "row_10 huge": ("n.png", png_header(20_000, 20_000), "too_many_pixels", "at most 64000000"),
+    "row_10_huge": ("n.png", png_header(20_000, 20_000), "too_many_pixels", "at most 64000000"),
 }
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("row", FILES)
-def test_rows_01_02_03_09_10_bad_file_is_quarantined_by_its_name(good: Path, row: str) -> None:
+def test_bad_file_is_quarantined_by_its_name(good: Path, row: str) -> None:
     name, data, kind, detail = FILES[row]
     (good / "a" / f"p90_{name}").write_bytes(data)
     found = only(looked(good), kind)
@@ -101,7 +101,7 @@ def test_rows_01_02_03_09_10_bad_file_is_quarantined_by_its_name(good: Path, row
     assert detail in found.message
 
 
-def test_rows_01_02_too_large_a_share_of_bad_files_stops(good: Path) -> None:
+def test_row_01_row_02_too_large_a_share_of_bad_files_stops(good: Path) -> None:
     for i in range(4):
         (good / "a" / f"p9{i}.jpg").write_bytes(b"")
     assert "4 of 64 images (6.2%) cannot be used (unreadable 4)" in only(looked(good), "quarantine_share").message
@@ -111,6 +111,7 @@ DEEP = {
     "png": lambda raw: encoded(raw, "PNG"),
     "tif": lambda raw: encoded(raw, "TIFF"),
     "jp2": lambda raw: encoded(raw, "JPEG2000", irreversible=False),
+    "pgm": lambda raw: b"P5 32 32 65535\n" + raw.astype(">u2").tobytes(),
 }
 
 
@@ -143,6 +144,16 @@ def test_row_04_sixteen_bit_colour_is_not_read_as_eight_bit(suffix: str) -> None
     assert (shown == np.rint(raw / 5000 * 255)).all()
 
 
+@pytest.mark.parametrize("window", [(1000.0, 3000.0), "full"])
+def test_row_04_sixteen_bit_tiff_that_stores_white_as_zero_is_no_negative(window: Any) -> None:
+    raw = np.linspace(100, 4000, 32 * 32).reshape(32, 32).round().astype(np.uint16)
+    black_is_zero = encoded(raw, "TIFF")
+    tags = [struct.pack("<HHIH", 262, 3, 1, photometric) for photometric in (1, 0)]
+    assert black_is_zero.count(tags[0]) == 1
+    plain, turned_round = (decode(data, "a.tif", window) for data in (black_is_zero, black_is_zero.replace(*tags)))
+    assert (np.asarray(turned_round.image) == 255 - np.asarray(plain.image)).all()
+
+
 def test_row_04_a_sweep_can_say_the_window(good: Path) -> None:
     save(good / "a" / "p90.png", np.linspace(0, 3999, 4096).reshape(64, 64).astype(np.uint16))
     refused = only(looked(good), "high_depth")
@@ -156,6 +167,13 @@ def test_row_04_a_sweep_can_say_the_window(good: Path) -> None:
 def test_row_04_a_window_opens_upwards(good: Path) -> None:
     with pytest.raises(ConfigError, match=r"data.window: low must be below high, got \[5, 5\]"):
         looked(good, window=(5, 5))
+
+
+@pytest.mark.parametrize("scale", [-1.0, 1.0])
+def test_row_05_a_float_portable_map_is_refused(scale: float) -> None:
+    raw = np.linspace(-0.5, 2.0, 64, dtype="<f4" if scale < 0 else ">f4")
+    with pytest.raises(Refused, match=r"32 bits a channel, values -0.5 to 2; "):
+        decode(f"Pf 8 8 {scale}\n".encode() + raw.tobytes(), "a.ppm")
 
 
 @pytest.mark.parametrize("source", ["file", "array"])
@@ -279,6 +297,63 @@ def test_row_08_sixteen_bit_is_turned_too() -> None:
     assert (np.asarray(decoded.image) == np.rot90(np.rint(raw / 959 * 255), -1)).all()
 
 
+TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+
+
+def colour_tiff(raw: np.ndarray, orientation: int, order: str, *, big: bool) -> bytes:
+    """An uncompressed TIFF (or BigTIFF) of uint16 (H, W, 3), which Pillow cannot write."""
+    height, width = raw.shape[:2]
+    wide, entry, head = ("Q", "HHQ", 16) if big else ("I", "HHI", 8)
+    num_tags, bits = 11, struct.pack(f"{order}3H", 16, 16, 16)
+    after = head + struct.calcsize("Q" if big else "H") + num_tags * (20 if big else 12) + (8 if big else 4)
+    pixels = raw.astype(f"{order}u2").tobytes()
+    tags = {
+        256: width, 257: height, 258: bits, 259: 1, 262: 2, 273: after + 8, 274: orientation, 277: 3, 278: height,
+        279: len(pixels), 284: 1,
+    }  # fmt: skip
+    start = (b"II" if order == "<" else b"MM") + struct.pack(
+        f"{order}HHHQ" if big else f"{order}HI", *((43, 8, 0, 16) if big else (42, 8))
+    )
+    body = struct.pack(order + ("Q" if big else "H"), num_tags)
+    for tag, value in tags.items():
+        long = tag in (273, 279)
+        body += struct.pack(order + entry, tag, 4 if long else 3, 3 if tag == 258 else 1)
+        if isinstance(value, bytes):
+            body += value.ljust(8, b"\0") if big else struct.pack(order + wide, after)
+        else:
+            body += struct.pack(order + ("I" if long else "H"), value).ljust(8 if big else 4, b"\0")
+    return start + body + bytes(8 if big else 4) + bits.ljust(8, b"\0") + pixels
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])
+def test_row_08_sixteen_bit_colour_is_turned_once(orientation: int, order: str, big: bool) -> None:
+    pytest.importorskip("cv2")
+    raw = np.random.default_rng(0).integers(0, 5001, (24, 20, 3)).astype(np.uint16)
+    raw[0, 0], raw[0, 1] = 0, 5000
+    decoded = decode(colour_tiff(raw, orientation, order, big=big), "a.tif", (0.0, 5000.0))
+    assert (np.asarray(decoded.image) == np.rint(TURNED[orientation](raw) / 5000 * 255)).all()
+    assert [kind for kind, _ in decoded.remarks] == ["rotated"] * (orientation > 1) + ["window"]
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_row_08_sixteen_bit_gray_tiff_is_turned_once(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    raw = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40)
+    decoded = decode(encoded(raw, "TIFF", exif=exif), "a.tif", (0.0, 959.0))
+    assert (np.asarray(decoded.image) == np.rint(TURNED[orientation](raw) / 959 * 255)).all()
+
+
 def test_row_11_links_out_of_the_root_are_not_followed(good: Path, tmp_path: Path) -> None:
     (good / "a" / "p90.png").symlink_to(save(tmp_path / "secret.png", scene(90)))
     found = only(looked(good), "symlink")
@@ -360,6 +435,22 @@ def test_row_16_a_near_duplicate_in_two_given_splits_stops(good: Path, tmp_path:
     assert (found.severity, found.ids) == ("stop", ("test/a/p90.jpg", "train/a/p02_4.png"))
     assert "near duplicates in two given splits" in found.message
     assert not [f for f in looked(root, near_duplicates="ignore") if f.severity == "stop"]
+
+
+def three_copies(image: Image.Image, folder: Path, first: int) -> list[str]:
+    """Of one image, at three qualities; their ids."""
+    files = [save(folder / f"p9{first + i}.jpg", image, quality=q) for i, q in enumerate((90, 60, 30))]
+    return ["/".join(file.parts[-3:]) for file in files]
+
+
+def test_row_16_three_copies_in_each_of_two_given_splits_stop(good: Path, tmp_path: Path) -> None:
+    root = with_splits(good, tmp_path)
+    image = Image.fromarray(scene(90))
+    ids = three_copies(image, root / "train" / "a", 0) + three_copies(
+        image.crop((5, 5, 96, 96)), root / "test" / "a", 3
+    )
+    found = only(looked(root), "near_duplicate_across_splits")
+    assert (found.severity, set(found.ids)) == ("stop", set(ids))
 
 
 @pytest.mark.parametrize("alteration", COPIES)

@@ -12,9 +12,11 @@ from PIL import Image
 from medsynth_ray import registry
 from medsynth_ray.config import DataConfig, RealShare, SplitConfig
 from medsynth_ray.data._decode import shrink
-from medsynth_ray.data.dataset import Dataset, audit, prepare, source_key
+from medsynth_ray.data._thumbnails import thumbnails
+from medsynth_ray.data.audit import Finding
+from medsynth_ray.data.dataset import Dataset, _given, audit, prepare, source_key
 from medsynth_ray.errors import AuditError, StoreError
-from medsynth_ray.protocols import Component, ComponentConfig, Spec
+from medsynth_ray.protocols import Component, ComponentConfig, ImageRecord, Spec
 
 Tree = Callable[..., Path]
 SPLIT = SplitConfig()
@@ -145,7 +147,7 @@ def test_groups_none_lets_every_image_stand_alone(tree: Tree, groups: str) -> No
         return
     data = prepare(config, SPLIT)
     assert (data.images.groups == data.images.ids).all()
-    assert [f.kind for f in data.findings] == ["no_groups"]
+    assert [f.kind for f in data.findings] == ["no_groups", "near_duplicate"]
     assert data.counts() == {"train": [10, 10], "val": [4, 4], "test": [6, 6]}
 
 
@@ -326,14 +328,35 @@ def test_thumbnails_are_few_small_and_come_back(tree: Tree, by_person: dict[str,
     config = DataConfig(root=str(root), resolution=80, **by_person)
     data = prepare(config, SPLIT)
     aside = [f"a/a9{i}_9.png" for i in range(9)]
-    assert list(data.thumbnails) == aside[:8]
+    not_looked_at = next(f for f in data.findings if f.kind == "near_duplicate")
+    assert set(data.thumbnails) == {*aside[:8], *not_looked_at.ids[:8]}
     assert {small.shape for small in data.thumbnails.values()} == {(64, 64, 3)}
     data.save(tmp_path / "saved")
     loaded = Dataset.load(tmp_path / "saved")
-    assert list(loaded.thumbnails) == aside[:8]
+    assert list(loaded.thumbnails) == sorted(data.thumbnails)
     assert all((loaded.thumbnails[name] == data.thumbnails[name]).all() for name in data.thumbnails)
     assert loaded.stamps == data.stamps
     assert len(loaded.stamps) == 230 + 9 + 1
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("burned_in", "cd"), ("patient_in_path", "cd"), ("palette", "abcd")])
+def test_images_that_may_name_a_patient_get_no_thumbnail_whatever_names_them(kind: str, shown: str) -> None:
+    findings = [Finding("near_duplicate", "warn", "", tuple("abcd")), Finding(kind, "warn", "", tuple("ab"))]
+    pixels = np.zeros((4, 8, 8, 1), dtype=np.uint8)
+    assert list(thumbnails(findings, dict(zip("abcd", range(4), strict=True)), pixels)) == list(shown)
+
+
+def test_images_too_small_to_be_near_duplicates_are_counted(tree: Tree, by_person: dict[str, str]) -> None:
+    root = tree({"a": 20, "b": 20})
+    for number, file in enumerate(sorted(root.rglob("*.png"))[5:]):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (32, 40), dtype=np.uint8)).save(file)
+    even = sorted(root.rglob("*.png"))[5]
+    Image.new("L", (40, 40), 90).save(even)
+    found = prepare(DataConfig(root=str(root), resolution=8, **by_person), SPLIT).findings
+    assert [(f.kind, f.severity, len(f.ids)) for f in found] == [("near_duplicate", "warn", 6)]
+    assert (
+        "6 images: a side below 32 px (or no contrast), not looked at for near duplicates: a/a00_0" in found[0].message
+    )
 
 
 def test_near_duplicates_can_be_left_alone(tree: Tree, by_person: dict[str, str]) -> None:
@@ -341,3 +364,10 @@ def test_near_duplicates_can_be_left_alone(tree: Tree, by_person: dict[str, str]
     found = prepare(config, SPLIT).findings
     assert [(f.kind, f.severity) for f in found] == [("near_duplicate", "warn")]
     assert "nearly equal images were not looked for" in found[0].message
+
+
+def test_a_stray_image_without_a_label_does_not_cost_the_given_split() -> None:
+    records = [ImageRecord(f"{s}/{c}/{i}.png", c, None, s) for s in ("train", "test") for c in "ab" for i in range(2)]
+    given, findings = _given([*records, ImageRecord("stray.png", None)], SplitConfig())
+    assert list(given) == ["train"] * 4 + ["test"] * 4 + [""]
+    assert findings == []

@@ -53,6 +53,47 @@ def test_a_class_called_train_beside_another_class_is_a_class(tree: Tree) -> Non
     assert {(r.label, r.split) for r in scan(tree({"train": 1, "plane": 1}))[1]} == {("train", None), ("plane", None)}
 
 
+@pytest.mark.parametrize("classes", [{"plane": 1, "test": 1}, {"test": 2}, {"plane": 1, "Train": 1, "car": 1}])
+def test_one_flat_folder_with_a_splits_name_is_a_class(tree: Tree, classes: dict[str, int]) -> None:
+    adapter, records = scan(tree(classes))
+    assert ({r.label for r in records}, {r.split for r in records}, adapter.findings) == (set(classes), {None}, [])
+
+
+@pytest.mark.parametrize(
+    ("stray", "split"), [("test/1.png", "test"), ("example.png", None), ("plane/1.png", None), ("plane/x/1.png", None)]
+)
+def test_images_beside_the_class_folders_of_splits_have_no_class(
+    tree: Tree, tmp_path: Path, stray: str, split: str | None
+) -> None:
+    root = tree({"NORMAL": 2, "PNEUMONIA": 2}, root=tmp_path / "r" / "train").parent
+    (root / stray).parent.mkdir(parents=True, exist_ok=True)
+    (root / stray).write_bytes(b"x")
+    adapter, records = scan(root)
+    assert {(r.label, r.split) for r in records} == {("NORMAL", "train"), ("PNEUMONIA", "train"), (None, split)}
+    assert [(f.severity, f.kind, f.ids) for f in adapter.findings] == [("warn", "no_class_folder", (stray,))]
+    assert "not in a class folder of a split folder" in adapter.findings[0].message
+
+
+def test_two_flat_split_folders_are_splits_whose_class_a_table_may_give(tree: Tree) -> None:
+    root = tree({"train": 1, "test": 1})
+    adapter, records = scan(root)
+    assert {(r.label, r.split) for r in records} == {(None, "train"), (None, "test")}
+    assert kinds(adapter) == [("warn", "no_class_folder")]
+    (root / "metadata.csv").write_text("path,label\ntrain/train00_0.png,x\ntest/test00_0.png,y\n")
+    adapter, records = scan(root)
+    assert [(r.label, r.split) for r in records] == [("y", "test"), ("x", "train")]
+    assert adapter.findings == []
+
+
+def test_numbers_of_jsonl_are_whole_where_they_can_be_and_nan_is_a_gap(tree: Tree) -> None:
+    root = tree({"a": 3})
+    names = ("a/a00_0.png", "a/a00_1.png", "a/a01_0.png")
+    rows = zip(names, (3.0, float("nan"), 2.5), strict=True)
+    lines = [json.dumps({"path": name, "label": grade, "group": grade}) for name, grade in rows]
+    (root / "metadata.jsonl").write_text("\n".join(lines))
+    assert [(r.label, r.group) for r in scan(root)[1]] == [("3", "3"), (None, None), ("2.5", "2.5")]
+
+
 def test_memory_bucket_with_metadata_is_read_like_a_local_folder() -> None:
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/bucket/x/one.png", b"1")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from medsynth_ray.data._near import NearPair, _align, _standard, _warp, find_pairs, print_of
+from medsynth_ray.data._near import NearPair, _align, _standard, _warp, families, find_pairs, print_of
 from medsynth_ray.data.audit import joined_groups, near_findings
 
 NUM = 60
@@ -73,6 +73,24 @@ def test_altered_copies_are_found_with_what_was_done(prints: np.ndarray, kind: s
     pairs = find_pairs(np.concatenate([prints, copies]))
     assert [(p.first, p.second, p.turn) for p in pairs] == [(seed, NUM + seed, turn) for seed in range(5)]
     assert min(p.score for p in pairs) >= 0.9
+
+
+CROPS = ((0.0, 0.0, 0.0, 0.0), (0.05, 0.05, 0.0, 0.0), (0.0, 0.0, 0.05, 0.05), (0.03, 0.03, 0.03, 0.03))
+
+
+def test_twelve_copies_of_one_image_are_one_family(prints: np.ndarray) -> None:
+    """Copies of one crop are each other's nearest; they must not hide those of the other crops."""
+    copies = [print_of(jpeg(cut(picture(NUM), *crop), quality)) for crop in CROPS for quality in (90, 60, 30)]
+    pairs = find_pairs(np.concatenate([prints, np.stack(copies)]))
+    family = families(NUM + 12, pairs)
+    assert len(set(family[NUM:])) == 1
+    assert len(set(family)) == NUM + 1
+
+
+def test_families_are_what_pairs_connect_directly_or_not() -> None:
+    family = families(6, [pair(1, 3), pair(0, 5), pair(3, 4)])
+    assert [np.flatnonzero(family == number).tolist() for number in np.unique(family)] == [[0, 5], [1, 3, 4], [2]]
+    assert families(3, []).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("num", [0, 1, 2, 3])
@@ -144,6 +162,16 @@ def test_findings_list_pairs_with_partners_side_by_side() -> None:
         "1 pair: near duplicates in different groups, which are now joined: a ~ d (upside down, 0.90)"
     )
     assert "a (train) ~ d (test)" in found[3].message
+
+
+def test_a_family_across_given_splits_is_named_as_a_whole() -> None:
+    ids, same = np.array(list("abcdef")), np.full(6, "x")
+    given = np.array(["train", "train", "test", "test", "train", "train"])
+    pairs = [pair(0, 1), pair(1, 2), pair(2, 3), pair(4, 5)]
+    torn = near_findings(ids, same, ids, given, pairs)[-1]
+    assert (torn.kind, torn.ids) == ("near_duplicate_across_splits", ("b", "c", "a", "d"))
+    assert "3 pairs" in torn.message
+    assert "ignore: b (train) ~ c (test) (0.90), a (train) ~ b (train)" in torn.message
 
 
 def test_near_duplicates_join_groups_through_chains_of_copies() -> None:

@@ -12,6 +12,7 @@ from medsynth_ray.generators.classic_augment import ClassicAugment
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Draw
 from medsynth_ray.seeds import image_seeds
+from medsynth_ray.space import Uniform
 from medsynth_ray.testing import LocalRuntime, toy_images
 
 OFF = {
@@ -162,6 +163,30 @@ def test_only_what_has_no_upright_is_turned_over(preset: str) -> None:
 def test_only_what_has_no_side_is_mirrored(preset: str) -> None:
     config = ClassicAugment.Config.model_validate({"preset": preset})
     assert (config.horizontal_flip_share == 0) == (preset in ("xray", "mri", "ct"))
+
+
+SEARCHED = {
+    "none": {},
+    "fundus": {"rotation_degrees": 30.0},
+    "xray": {"rotation_degrees": 14.0},
+    "skin": {"rotation_degrees": 180.0},
+    "mri": {},
+    "ct": {"rotation_degrees": 14.0, "zoom_share": 0.1, "brightness_share": 0.04, "contrast_share": 0.04},
+    "oct": {"rotation_degrees": 10.0, "zoom_share": 0.1},
+    "microscopy": {"rotation_degrees": 180.0, "zoom_share": 0.1, "contrast_share": 0.1, "brightness_share": 0.1},
+}
+
+
+@pytest.mark.parametrize("preset", SEARCHED)
+def test_a_search_goes_to_twice_the_preset_at_most_and_holds_it(preset: str) -> None:
+    config = ClassicAugment.Config.model_validate({"preset": preset})
+    space = config.search_space()
+    widest = {
+        "rotation_degrees": 30.0, "zoom_share": 0.3, "translation_share": 0.15, "brightness_share": 0.3,
+        "contrast_share": 0.3, "noise_levels": 8.0,
+    }  # fmt: skip
+    assert space == {name: Uniform(low=0.0, high=high) for name, high in {**widest, **SEARCHED[preset]}.items()}
+    assert [name for name in space if getattr(config, name) > space[name].high] == []
 
 
 def test_ct_keeps_its_levels() -> None:

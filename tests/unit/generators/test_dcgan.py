@@ -60,9 +60,21 @@ def size(network: torch.nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+def parameters(config: Dcgan.Config) -> tuple[int, int]:
+    """Of generator and discriminator at 64 px, RGB, as a fit makes them."""
+    component, shape = Dcgan(config), (64, 64, 3)
+    with torch.device("meta"):
+        network = component.make_network(shape, 2 if config.conditional else 0)
+        trainee = component.make_trainee(network, shape, 2 if config.conditional else 0)
+    return size(network), size(trainee.modules["discriminator"])
+
+
 def test_networks_have_6_3_million_parameters() -> None:
-    generator, discriminator = networks(64, 3, 0)
-    assert (size(generator), size(discriminator)) == (3_576_704, 2_765_568)
+    assert parameters(Dcgan.Config(preset="paper002")) == (3_576_704, 2_765_568)
+
+
+def test_minibatch_std_of_the_default_costs_16_more() -> None:
+    assert parameters(Dcgan.Config(conditional=False)) == (3_576_704, 2_765_568 + 16)
 
 
 def test_labels_cost_two_embeddings_and_their_part_of_the_first_stage() -> None:

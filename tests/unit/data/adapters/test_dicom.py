@@ -368,8 +368,100 @@ def test_names_burned_into_pixels_are_warned_of(write: Write, tags: dict, detail
     assert all(detail in message for message in messages if detail)
 
 
-def test_a_path_that_holds_the_patient_is_warned_of(write: Write) -> None:
-    assert found(build(write("a/MRN0042/x.dcm"))[0])["patient_in_path"] == ("warn", ("a/MRN0042/x.dcm",))
+@pytest.mark.parametrize(
+    ("path", "patient", "warned"),
+    [
+        ("a/MRN0042/x.dcm", "MRN0042", True),
+        ("a/mrn-0042_1.dcm", "MRN0042", True),
+        ("a/MRN0042.dcm", "mrn 00-42", True),
+        ("a/MRN0043.dcm", "MRN0042", False),
+        ("a/042/x.dcm", "042", True),
+        ("a/0-42.dcm", "042", True),
+        ("a/IM0042.dcm", "042", False),
+        ("a/1.dcm", "--", False),
+    ],
+)
+def test_a_path_that_holds_the_patient_is_warned_of(write: Write, path: str, patient: str, warned: bool) -> None:
+    adapter = build(write(path, PatientID=patient))[0]
+    assert found(adapter).get("patient_in_path") == (("warn", (path,)) if warned else None)
+
+
+@pytest.mark.parametrize("how", ["table", "regex"])
+def test_a_group_for_some_files_only_stops(write: Write, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.delenv("MEDSYNTH_PATIENT_KEY")
+    write("a/s7_1.dcm")
+    root = write("a/2.dcm")
+    settings = {"group_regex": "(s[0-9]+)_"} if how == "regex" else {}
+    if how == "table":
+        (root / "metadata.csv").write_text("path,label,group\na/s7_1.dcm,x,s7\na/2.dcm,x,\n")
+    adapter, records = build(root, **settings)
+    assert found(adapter)["some_groups"] == ("stop", ("a/2.dcm",))
+    assert [r.group for r in records] == [None, "s7"]
+    text = next(f.message for f in adapter.findings if f.kind == "some_groups")
+    assert text.startswith("1 of 2 files have no group in the table or by data.group_regex, the others have one")
+
+
+def hash_of(text: str) -> str:
+    return hmac.new(KEY.encode(), text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+@pytest.mark.parametrize(
+    ("patient", "row", "hidden"),
+    [
+        ("MRN0042", {"group": "MRN0042", "n": "1"}, ["group"]),
+        ("MRN0042", {"group": "mrn-0042 left", "n": "1"}, ["group"]),
+        ("MRN0042", {"group": "g", "who": "MRN0042"}, ["who"]),
+        ("MRN0042", {"group": "MRN0042", "n": "1", "note": "seen: mrn0042"}, ["group", "note"]),
+        ("42", {"group": "42", "n": "142"}, ["group"]),
+        ("42", {"group": "g", "who": "42"}, ["who"]),
+    ],
+)
+def test_what_holds_the_patient_in_a_table_is_hashed(
+    write: Write, monkeypatch: pytest.MonkeyPatch, patient: str, row: dict[str, str], hidden: list[str]
+) -> None:
+    root = write("a/x.dcm", PatientID=patient)
+    (root / "metadata.csv").write_text(f"path,label,{','.join(row)}\na/x.dcm,sick,{','.join(row.values())}\n")
+    adapter, records = build(root)
+    said = {"group": records[0].group, **records[0].meta}
+    assert {c: said[c] for c in row} == {c: hash_of(text) if c in hidden else text for c, text in row.items()}
+    texts = [(f.severity, f.message) for f in adapter.findings if f.kind == "patient_in_table"]
+    expected = f"the PatientID is in {', '.join(hidden)} (of the table or data.group_regex), which is hashed"
+    assert texts == [("warn", expected)]
+    monkeypatch.delenv("MEDSYNTH_PATIENT_KEY")
+    with pytest.raises(ConfigError, match="MEDSYNTH_PATIENT_KEY"):
+        build(root)
+
+
+def test_a_regex_that_finds_the_patient_gives_the_groups_of_the_header(write: Write) -> None:
+    write("a/MRN0042_1.dcm")
+    root = write("a/MRN0043_1.dcm", PatientID="MRN0043")
+    assert [r.group for r in build(root, group_regex="(MRN[0-9]+)")[1]] == [r.group for r in build(root)[1]]
+
+
+def test_a_short_number_that_meets_a_short_patient_by_chance_is_kept(write: Write) -> None:
+    for number in (1, 2, 3):
+        root = write(f"a/x{number}.dcm", PatientID=str(number))
+    rows = [f"a/x{number}.dcm,sick,g{number},3\n" for number in (1, 2, 3)]
+    (root / "metadata.csv").write_text("path,label,group,grade\n" + "".join(rows))
+    adapter, records = build(root)
+    assert [(r.group, r.meta["grade"]) for r in records] == [("g1", "3"), ("g2", "3"), ("g3", "3")]
+    assert "patient_in_table" not in found(adapter)
+
+
+@pytest.mark.parametrize(
+    ("tags", "unwindowed"),
+    [
+        ({"WindowCenter": "", "WindowWidth": "", "RescaleSlope": "", "RescaleIntercept": ""}, True),
+        ({"WindowCenter": 128, "WindowWidth": ""}, True),
+        ({"VOILUTSequence": Sequence([]), "ModalityLUTSequence": Sequence([])}, True),
+        ({"WindowCenter": 32768, "WindowWidth": 65536, "RescaleSlope": "", "RescaleIntercept": ""}, False),
+    ],
+)
+def test_tags_that_are_there_but_empty_are_as_if_they_were_not(write: Write, tags: dict, unwindowed: bool) -> None:
+    stored = pixels_of(high=65536)
+    adapter, records = build(write(pixels=stored, **tags))
+    assert ("no_window" in found(adapter)) == unwindowed
+    assert (adapter.read(records[0]) == np.rint(stored / 257)).all()
 
 
 @pytest.mark.parametrize(
@@ -474,7 +566,7 @@ def test_a_tree_goes_through_prepare(write: Write) -> None:
     for number in range(60):
         label = "ab"[number % 2]
         root = write(
-            f"{label}/{number}.dcm", pixels_of(seed=number), PatientID=f"P{number // 4 * 2 + number % 2}",
+            f"{label}/{number}.dcm", pixels_of(32, seed=number), PatientID=f"P{number // 4 * 2 + number % 2}",
             WindowCenter=2048, WindowWidth=4096,
         )  # fmt: skip
     config = DataConfig(adapter="dicom", root=str(root), resolution=8)

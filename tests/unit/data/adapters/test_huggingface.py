@@ -145,6 +145,17 @@ def test_labels_without_names_and_missing_labels(tmp_path: Path, noise: Noise) -
     assert records[4].meta == {}
 
 
+def test_nan_is_a_gap_and_whole_floats_are_whole_numbers(tmp_path: Path, noise: Noise) -> None:
+    images, gaps = [png(noise(i)) for i in range(4)], [1.0, float("nan"), 12.0, 2.5]
+    shard(tmp_path / "a.parquet", images, {}, label=gaps, group=gaps, dose=gaps)
+    shard(tmp_path / "b.parquet", images, label=[0.0, float("nan"), 1.0, 2.0])
+    records = build(tmp_path)[1]
+    texts = ["1", None, "12", "2.5"]
+    assert [r.label for r in records] == [*texts, "normal", None, "pneumonia", None]
+    assert [r.group for r in records[:4]] == texts
+    assert [r.meta["dose"] for r in records[:4]] == ["1", "", "12", "2.5"]
+
+
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [

@@ -49,7 +49,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def build(root: Path, **settings: object) -> tuple[Nifti, list]:
-    adapter = Nifti.Config(root=str(root), **settings).build()
+    adapter = Nifti.Config(root=str(root), **{"group_per": "volume", **settings}).build()
     return adapter, adapter.scan()
 
 
@@ -266,13 +266,31 @@ def test_bytes_changed_at_random_give_findings_or_images_and_no_other_error(writ
     assert all(adapter.read(record).dtype == np.uint8 for record in records)
 
 
+def test_volumes_without_a_patient_stop_unless_each_patient_has_one(write: Write) -> None:
+    write("a/p1_left.nii.gz")
+    root = write("a/p1_right.nii.gz", volume(seed=1))
+    both = ("a/p1_left.nii.gz", "a/p1_right.nii.gz")
+    adapter = build(root, group_per="patient")[0]
+    assert found(adapter)["volume_as_group"] == ("stop", both)
+    text = next(f.message for f in adapter.findings if f.kind == "volume_as_group")
+    assert text.startswith("2 volumes have no group (patient), and a patient may have several; give a column group")
+    assert Nifti.Config(root="x").group_per == "patient"
+    adapter, records = build(root, group_per="volume")
+    assert ({r.group for r in records}, "volume_as_group" in found(adapter)) == (set(both), False)
+    adapter, records = build(root, group_per="patient", group_regex="(p[0-9]+)_")
+    assert ({r.group for r in records}, "volume_as_group" in found(adapter)) == ({"p1"}, False)
+    (root / "metadata.csv").write_text("path,label,group\na/p1_left.nii.gz,x,p1\na/p1_right.nii.gz,x,\n")
+    assert found(build(root, group_per="patient")[0])["volume_as_group"] == ("stop", both[1:])
+
+
 def test_a_bucket_of_volumes_goes_through_prepare_and_no_volume_is_torn(tmp_path: Path) -> None:
     fs = fsspec.filesystem("memory")
     for number in range(16):
         save(tmp_path / "v.nii.gz", volume((8, 8, 4), seed=number))
         fs.pipe_file(f"/volumes/{'ab'[number % 2]}/{number:02d}.nii.gz", (tmp_path / "v.nii.gz").read_bytes())
+    settings = {"root": "memory://volumes", "resolution": 8, "group_per": "volume"}
     try:
-        data = prepare(DataConfig(adapter="nifti", root="memory://volumes", resolution=8), SplitConfig())
+        data = prepare(DataConfig(adapter="nifti", **settings), SplitConfig())
     finally:
         fs.rm("/volumes", recursive=True)
     assert len(data.images) == 64

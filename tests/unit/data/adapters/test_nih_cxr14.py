@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from medsynth_ray.errors import AuditError
 from tests.unit.data.adapters import layouts
 from tests.unit.data.adapters.scans import found, scan
 
@@ -48,3 +49,10 @@ def test_an_image_in_neither_list_has_no_split(tmp_path: Path) -> None:
     root = layouts.nih_cxr14(tmp_path, FINDINGS, num_test=2)
     layouts.edit(root / "train_val_list.txt", "00000001_000.png\n", "")
     assert scan("nih_cxr14", root)[1]["00000001_000.png"].split is None
+
+
+def test_a_list_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    root = layouts.nih_cxr14(tmp_path, FINDINGS, num_test=2)
+    (root / "test_list.txt").write_bytes("\ufeff00000001_000.png".encode("utf-16-le"))
+    with pytest.raises(AuditError, match=r"test_list.txt: not UTF-8 \(byte 0\)"):
+        scan("nih_cxr14", root)

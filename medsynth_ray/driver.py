@@ -234,7 +234,7 @@ class Sweep:
         return [row for row in run.get("failures", []) if self.store.read(f"trial/{row['key']}/record.json") is None]
 
     def looks(self) -> list[str]:
-        """Sweeps of this store that have opened this locked test.
+        """Who of this store has opened this locked test: `<sweep>-<hash of the winner>`.
 
         Raises:
             AuditError: the images cannot be used.

@@ -269,7 +269,8 @@ def test_extend_writes_a_sweep_file_and_records_the_second_look(
         "trials": 2,
     }
     assert (tmp_path / "tiny-2.yaml").read_text().count("\n") == 4
-    assert made["looks_before"] == [first.sweep_id]
+    (look,) = made["looks_before"]
+    assert look.startswith(f"{first.sweep_id}-")
     assert "another look" in " ".join(result.stderr.split())
     assert len(first.looks()) == 2
 
@@ -377,7 +378,7 @@ def test_compare_sets_verdicts_settings_arms_and_generators_side_by_side(
 @pytest.mark.parametrize(
     ("sections", "differ"),
     [
-        ({"split": {"val_share": 0.25, "test_share": 0.25, "split_seed": 1}}, ["train", "val", "test"]),
+        ({"split": {"val_share": 0.25, "test_share": 0.25, "split_seed": 1}}, ["train", "showable", "val", "test"]),
         ({"verdict": {"accept_underpowered": True, "metric": "macro_f1"}}, ["metric"]),
     ],
     ids=["split", "metric"],

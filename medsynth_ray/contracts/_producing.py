@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -169,6 +170,22 @@ class GeneratorContract(RunContract):
                 climbed = self._fitted(config, shown, in_rungs)[0]
                 drawn = _drawn(climbed, draw, shown, runtime)
         assert drawn == straight
+
+    def test_drawing_while_a_checkpoint_is_made_changes_nothing(
+        self, config: GeneratorConfig, shown: ImageSet, runtime: LocalRuntime
+    ) -> None:
+        """The engine looks at what a fit can draw at every checkpoint; the fit ends where it would have ended."""
+        generator, draw = self._fitted(config, shown, runtime)
+        straight, looked = _drawn(generator, draw, shown, runtime), config.build()
+
+        class Looking(LocalRuntime):
+            def checkpoint(self, save: Callable[[Path], None], *, step: int) -> None:
+                runs.draw_images(looked, draw.slice(0, 2), shown, runtime)
+                super().checkpoint(save, step=step)
+
+        with closing(Looking()) as looking:
+            looked.fit(shown, seed=3, runtime=looking)
+        assert _drawn(looked, draw, shown, runtime) == straight
 
     def test_capacity_is_kept(self, config: GeneratorConfig, shown: ImageSet, runtime: LocalRuntime) -> None:
         """None, or a number of images beyond which drawing is a ValueError."""

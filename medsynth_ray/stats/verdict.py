@@ -228,7 +228,7 @@ def decide(
 def no_candidate(
     reason: str, *, effect: float, about: About, metric: MetricName, caveats: Sequence[str] = ()
 ) -> Verdict:
-    """The verdict of a sweep of which nothing came as far as the locked test; `reason` has no full stop."""
+    """The verdict of a sweep in which nothing could be compared; `reason` has no full stop."""
     sentence = f"No candidate: {reason}; the locked test was not opened."
     return Verdict("no_candidate", sentence, None, about, metric, effect, (), tuple(caveats), None, None)
 

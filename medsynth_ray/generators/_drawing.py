@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 
 from medsynth_ray.errors import Stopped
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Draw, PoolShard, Runtime
+from medsynth_ray.protocols import Component, Draw, PoolShard, Runtime
 from medsynth_ray.seeds import rng
 
 
@@ -47,3 +49,26 @@ def source_rows(draw: Draw, sources: ImageSet) -> np.ndarray:
             order = rng("sources", int(label), int(turn)).permutation(len(own))
             rows[here[rounds == turn]] = own[order[places[rounds == turn]]]
     return rows
+
+
+class FromSources(Component):
+    """A generator that learns nothing and never runs out: every image is made from a shown one."""
+
+    needs_sources: ClassVar[bool] = True
+    fitted_on_unknown: ClassVar[bool] = False
+
+    def fit(self, shown: ImageSet, *, seed: int, runtime: Runtime) -> None:
+        """Learn nothing: the images come from `sources`."""
+
+    def capacity(self, label: int) -> int | None:
+        """Return None: any number."""
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Write config.json; there is nothing else."""
+        self.save_config(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls.from_config_of(folder)

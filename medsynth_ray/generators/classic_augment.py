@@ -7,16 +7,15 @@ changed in stain, contrast and brightness, with noise on top; every amount is dr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from medsynth_ray.generators._drawing import in_shards, source_rows
+from medsynth_ray.generators._drawing import FromSources, in_shards, source_rows
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Component, Draw, GeneratorConfig, PoolShard, Runtime
+from medsynth_ray.protocols import Draw, GeneratorConfig, PoolShard, Runtime
 from medsynth_ray.space import Space, Uniform
 
 _PRESETS: dict[str, dict[str, float | str]] = {
@@ -56,11 +55,8 @@ _SEARCHED = {
 _PADDING = {"reflect": "reflection", "edge": "border", "black": "zeros"}
 
 
-class ClassicAugment(Component):
+class ClassicAugment(FromSources):
     """Draws altered copies of shown images; each shown image of the class is used once before any is used again."""
-
-    needs_sources: ClassVar[bool] = True
-    fitted_on_unknown: ClassVar[bool] = False
 
     class Config(GeneratorConfig):
         """How far the images are altered. 0 switches an operation off."""
@@ -115,13 +111,6 @@ class ClassicAugment(Component):
 
     config: Config
 
-    def fit(self, shown: ImageSet, *, seed: int, runtime: Runtime) -> None:
-        """Learn nothing: the images come from `sources`."""
-
-    def capacity(self, label: int) -> int | None:
-        """Return None: any number."""
-        return None
-
     def sample(self, draw: Draw, *, sources: ImageSet | None, runtime: Runtime) -> Iterator[PoolShard]:
         """Yield altered images of `sources`.
 
@@ -136,15 +125,6 @@ class ClassicAugment(Component):
             return PoolShard(self._alter(sources.pixels[rows], part.seeds), sources.ids[rows])
 
         yield from in_shards(draw, paint, runtime=runtime)
-
-    def save(self, folder: Path) -> None:
-        """Write config.json; there is nothing else."""
-        self.save_config(folder)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls.from_config_of(folder)
 
     def _alter(self, pixels: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         rngs = [np.random.default_rng(int(seed)) for seed in seeds]

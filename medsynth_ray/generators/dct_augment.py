@@ -14,24 +14,20 @@ The coefficient of frequency 0, which is the channel's mean, always stays. What 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 from scipy.fft import dctn, idctn
 
-from medsynth_ray.generators._drawing import in_shards, source_rows
+from medsynth_ray.generators._drawing import FromSources, in_shards, source_rows
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Component, Draw, GeneratorConfig, PoolShard, Runtime
+from medsynth_ray.protocols import Draw, GeneratorConfig, PoolShard, Runtime
 from medsynth_ray.space import Space, Uniform
 
 
-class DctAugment(Component):
+class DctAugment(FromSources):
     """Draws disturbed copies of shown images; each shown image of the class is used once before any is used again."""
-
-    needs_sources: ClassVar[bool] = True
-    fitted_on_unknown: ClassVar[bool] = False
 
     class Config(GeneratorConfig):
         """Which coefficients are disturbed, and how."""
@@ -66,13 +62,6 @@ class DctAugment(Component):
 
     config: Config
 
-    def fit(self, shown: ImageSet, *, seed: int, runtime: Runtime) -> None:
-        """Learn nothing: the images come from `sources`."""
-
-    def capacity(self, label: int) -> int | None:
-        """Return None: any number."""
-        return None
-
     def sample(self, draw: Draw, *, sources: ImageSet | None, runtime: Runtime) -> Iterator[PoolShard]:
         """Yield disturbed images of `sources`.
 
@@ -90,15 +79,6 @@ class DctAugment(Component):
             return PoolShard(np.stack(disturbed), sources.ids[rows])
 
         yield from in_shards(draw, paint, runtime=runtime)
-
-    def save(self, folder: Path) -> None:
-        """Write config.json; there is nothing else."""
-        self.save_config(folder)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls.from_config_of(folder)
 
     def _band(self, height: int, width: int) -> np.ndarray:
         """Which coefficients may be disturbed: bool (H, W, 1). Frequency 0 is not among them."""

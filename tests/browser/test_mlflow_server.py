@@ -59,7 +59,7 @@ def charts(browser: Any, links: dict[str, str]) -> Any:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_charts_stand_in_sections_by_prefix(charts: Any, section: str) -> None:
-    charts.wait_for(f"!!({SECTION % json.dumps(section)})", 60)
+    assert charts.wait_for(f"!!({SECTION % json.dumps(section)})", 60) is True
 
 
 def test_quality_is_a_line_over_training_images_seen(charts: Any) -> None:

@@ -477,3 +477,11 @@ class HasLoss(Protocol):
 
     def loss(self, images: ImageSet, *, seed: int, runtime: Runtime) -> np.ndarray:
         """float32 (N,), smaller where the generator finds the image more likely."""
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A classifier whose inner features can be compared (the space `baseline`)."""
+
+    def embed(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
+        """float32 (N, D), what its last layer reads; row i depends on image i alone."""

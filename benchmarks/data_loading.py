@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.adapters.phantom import Phantom, draw
 from medsynth_ray.data.dataset import Dataset, prepare
 from medsynth_ray.images import batches
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 TARGET = 20.0
 BATCH, SIDE = 64, 64

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medsynth_ray import __version__
+from medsynth_ray.evaluate_verb import register as register_evaluate
+from medsynth_ray.readers_verbs import app as readers_app
 from medsynth_ray.sweep_verbs import app as sweep_app
 from medsynth_ray.terminal import (
     AsJson,
@@ -27,6 +29,7 @@ from medsynth_ray.terminal import (
     run_to_verdict,
     screen,
 )
+from medsynth_ray.weights_verbs import app as weights_app
 
 if TYPE_CHECKING:
     from medsynth_ray.driver import Sweep
@@ -39,6 +42,9 @@ app = typer.Typer(
     "3 audit, 4 budget reached, 5 some trials failed, 130 interrupted (run again to go on).",
 )  # fmt: skip
 app.add_typer(sweep_app, name="sweep")
+app.add_typer(weights_app, name="weights")
+app.add_typer(readers_app, name="readers")
+register_evaluate(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -79,7 +79,7 @@ def _same(first: SweepResult, second: SweepResult) -> dict[str, bool]:
     for phase in ("mix", "confirm"):
         a, b = (_classifier(result.config, phase) for result in (first, second))
         found[f"{phase} classifier"] = a == b
-    found["metric"] = first.config.verdict.metric == second.config.verdict.metric
+    found["metric"] = first.primary == second.primary
     return found
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from medsynth_ray import yamlfile
-from medsynth_ray.config import SweepConfig, num_workers
+from medsynth_ray.config import SweepConfig
+from medsynth_ray.engine import weights
 from medsynth_ray.engine.bench import versions
 from medsynth_ray.engine.jobs import Jobs
 from medsynth_ray.engine.journal import Journal
@@ -25,6 +26,7 @@ from medsynth_ray.engine.plan import Decisions, Job, Schedule
 from medsynth_ray.engine.store import Record, Store, Unit
 from medsynth_ray.errors import AuditError, BudgetExceeded, ConfigError, TrialsFailed, Underpowered
 from medsynth_ray.images import ImageSet
+from medsynth_ray.sections import num_workers
 from medsynth_ray.seeds import derive
 from medsynth_ray.sweep import Plan
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from medsynth_ray.estimate import Estimate
     from medsynth_ray.results import SweepResult
     from medsynth_ray.stats.power import Power
+    from medsynth_ray.stats.primary import Primary
 
 Progress = Callable[[int, int, str], None]
 
@@ -120,15 +123,28 @@ class Sweep:
 
     # --- plan
 
-    def power(self) -> Power:
-        """What difference the locked test and the repeats can show, before anything is spent."""
-        from medsynth_ray.stats.power import plan_power
+    def power(self, measured: dict[str, Any] | None = None) -> Power:
+        """What difference the locked test and the repeats can show.
 
-        test, verdict = self.data().part("test"), self.config.verdict
+        measured: the row of the pilot; None: by what the sweep file assumes.
+        """
+        from medsynth_ray.engine.bench import load_npy
+        from medsynth_ray.stats.power import pilot, plan_power
+
+        data = self.data()
+        test, verdict, primary = data.part("test"), self.config.verdict, primary_of(self.config, data.class_names)
         groups = [len(np.unique(test.groups[test.labels == c])) for c in range(test.num_classes)]
+        found = None
+        if measured is not None and measured["result"] is not None:
+            records = [
+                self.store.read_json(f"score/{key}/record.json") for key in measured["result"]["scores"].values()
+            ]
+            probs = np.stack([load_npy(self.store.file(record, "probs.npy")) for record in records])
+            found = pilot(probs, data.part("val").labels, primary)
         return plan_power(
             test.counts(), group_counts=groups, repeats=self.config.confirm.repeats, effect=verdict.effect,
-            discordance=verdict.discordance, repeat_sd=verdict.repeat_sd, metric=verdict.metric,
+            discordance=verdict.discordance, repeat_sd=verdict.repeat_sd, primary=primary, pilot=found,
+            alpha=0.05 / self.config.confirm.winners,
         )  # fmt: skip
 
     def estimate(self, progress: Progress | None = None) -> Estimate:
@@ -142,7 +158,11 @@ class Sweep:
         splits = splits_of(self.config, data)
         fingerprints = {name: images.fingerprint for name, images in splits.items()}
         decisions = Decisions(self.store, self.sweep_id, writable=writable)
-        return Plan(self.config, Jobs(self.config, fingerprints), decisions, splits["train"].counts())
+        return Plan(
+            self.config, Jobs(self.config, fingerprints), decisions, splits["train"].counts(),
+            metric=primary_of(self.config, data.class_names).key,
+            check=self._check_pilot if writable else lambda pilot: None,
+        )  # fmt: skip
 
     # --- run
 
@@ -164,12 +184,14 @@ class Sweep:
         left: rows of `failures` that count as failed and are left alone; all others are tried again.
 
         Raises:
+            WeightsMissing: weights of some component are not on this machine.
             AuditError: the images cannot be used.
             Underpowered: the design cannot see `verdict.effect` and does not accept that.
             SweepLocked: another driver leads this sweep.
             ConfigError: a trial found a setting that cannot work.
             KeyboardInterrupt: interrupted; the same command goes on.
         """
+        weights.needed(self.config)
         data = self.data(progress)
         self._freeze(data)
         self._check_power()
@@ -198,11 +220,11 @@ class Sweep:
         on_end: Callable[[Job], None],
     ) -> SweepResult:
         self.store.overwrite(f"{self.folder}/config.yaml", yamlfile.dump(self.config).encode())
+        plan = self._plan(data, writable=True)
         journal = Journal(
-            self.store, self.sweep_id, data.class_names, metric=self.config.verdict.metric,
+            self.store, self.sweep_id, data.class_names, metric=plan.metric,
             real_images=self.config.report.real_images,
         )  # fmt: skip
-        plan = self._plan(data, writable=True)
         schedule = Schedule(plan.steps(), self._lookup, journal.add, failed={row["key"] for row in left})
         on_schedule(schedule)
         ended = None
@@ -211,7 +233,10 @@ class Sweep:
             from medsynth_ray.engine import tune
 
             splits = splits_of(self.config, data)
-            ended = tune.run(schedule, self.config, self.store, splits, ledger, on_start=on_start, on_end=on_end)
+            ended = tune.run(
+                schedule, self.config, self.store, splits, ledger,
+                weights=weights.handed_out(self.config, self.store), on_start=on_start, on_end=on_end,
+            )  # fmt: skip
             ended.failures[:0] = left
         result = self._result(data, plan, schedule)
         result.write(self.command, ended)
@@ -258,11 +283,21 @@ class Sweep:
         return plan, Schedule(plan.steps(), self._lookup, on_record, failed=failed)
 
     def _check_power(self) -> None:
+        """Before anything runs: with a pilot, only what it cannot change."""
         power = self.power()
+        if self.config.mode == "rigorous" and (self.config.verdict.pilot_repeats < 2 or power.smallest_p > power.alpha):
+            self._refuse(power)
+
+    def _check_pilot(self, pilot: dict[str, Any]) -> None:
+        """Before any generator is fitted."""
+        self._refuse(self.power(pilot))
+
+    def _refuse(self, power: Power) -> None:
         if not power.sufficient and not self.config.verdict.accept_underpowered:
             raise Underpowered(
-                f"{power.to_json()['line']} Run it all the same with -s verdict.accept_underpowered=true "
-                "(or --accept-underpowered): val and the real-only numbers can still teach something."
+                f"{power.to_json()['line']} Run it all the same with "
+                "-s verdict.accept_underpowered=true (or --accept-underpowered): val and the real-only numbers can "
+                "still teach something."
             )
 
     @contextlib.contextmanager
@@ -386,7 +421,7 @@ class Sweep:
     def _result(self, data: Dataset, plan: Plan, schedule: Schedule) -> SweepResult:
         from medsynth_ray.results import SweepResult
 
-        return SweepResult(self.config, self.store, data, plan, schedule, self.power())
+        return SweepResult(self.config, self.store, data, plan, schedule, self.power(plan.pilot))
 
 
 def splits_of(config: SweepConfig, data: Dataset) -> dict[str, ImageSet]:
@@ -404,6 +439,21 @@ def splits_of(config: SweepConfig, data: Dataset) -> dict[str, ImageSet]:
         "train": part(shares.classifier), "showable": part(shares.generator),
         "val": data.part("val"), "test": data.part("test"),
     }  # fmt: skip
+
+
+def primary_of(config: SweepConfig, class_names: Sequence[str]) -> Primary:
+    """The metric that decides.
+
+    Raises:
+        ConfigError: `verdict.positive` is no class of the data.
+    """
+    from medsynth_ray.stats.primary import Primary
+
+    verdict = config.verdict
+    if verdict.positive is not None and verdict.positive not in class_names:
+        raise ConfigError(f"verdict.positive: no class {verdict.positive!r}; there are {', '.join(class_names)}")
+    positive = None if verdict.positive is None else list(class_names).index(verdict.positive)
+    return Primary(verdict.metric, verdict.specificity, positive, verdict.positive or "")
 
 
 def environment() -> dict[str, Any]:

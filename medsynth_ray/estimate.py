@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medsynth_ray import registry
-from medsynth_ray.config import SweepConfig, num_workers
+from medsynth_ray.config import SweepConfig
 from medsynth_ray.engine.jobs import CONTROLS
+from medsynth_ray.sections import num_workers
 from medsynth_ray.sweep import Plan
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def estimate(sweep: Sweep, plan: Plan, data: Dataset) -> Estimate:
     basis = "measured in this store" if set(known) >= set(trials) else "partly a guess: nothing was measured here yet"
     return Estimate(
         trials, len(sweep.store.list(f"{sweep.folder}/runs")), {**guess, **known}, basis,
-        num_workers(sweep.config.runtime), sweep.power(), data.counts(), data.class_names,
+        num_workers(sweep.config.runtime), sweep.power(sweep.result().plan.pilot), data.counts(), data.class_names,
     )  # fmt: skip
 
 
@@ -57,11 +58,16 @@ def _upper_bounds(plan: Plan) -> dict[str, int]:
     config = plan.config
     fits = sum(_max_fits(plan, label) for label in config.generators)
     pools = len(config.generators) * config.fit.keep + len(CONTROLS)
+    if config.mode == "as_published":
+        own = pools - len(CONTROLS)
+        return {"fit": fits, "pool": own, "confirm": 1 + len(plan.mixes()) * own}
     mixes = 1 + len(plan.mixes()) * pools
     reference = plan.jobs.fingerprints["showable"] != plan.jobs.fingerprints["train"]
-    confirm = (2 + len(CONTROLS) + reference) * config.confirm.repeats
-    refits = (1 + len(CONTROLS)) * config.confirm.repeats if config.confirm.about == "method" else 0
-    return {"fit": fits, "pool": pools + refits, "mix": mixes, "confirm": confirm}
+    matched = config.confirm.winners * (1 + len(CONTROLS))
+    confirm = (1 + matched + reference + len(config.confirm.learning_curve)) * config.confirm.repeats
+    refits = matched * config.confirm.repeats if config.confirm.about == "method" else 0
+    pilot = {"pilot": 1} if config.verdict.pilot_repeats > 1 else {}
+    return {**pilot, "fit": fits, "pool": pools + refits, "mix": mixes, "confirm": confirm}
 
 
 def measured_seconds(sweep: Sweep, sweep_id: str) -> dict[str, float]:
@@ -101,5 +107,7 @@ def guess_seconds(config: SweepConfig, train_counts: Sequence[int]) -> dict[str,
         epochs = getattr(settings, "num_train_epochs", None)
         return 1.0 if epochs is None else 1.0 + 1.5 * images * epochs * scale / 70  # a ResNet-18 at 64 px
 
-    repeats = config.mix.repeats
-    return {"fit": 5.0 * scale, "pool": 8.0 * scale, "mix": fitting("mix") * repeats, "confirm": fitting("confirm")}
+    return {
+        "pilot": fitting("confirm") * config.verdict.pilot_repeats, "fit": 5.0 * scale, "pool": 8.0 * scale,
+        "mix": fitting("mix") * config.mix.repeats, "confirm": fitting("confirm"),
+    }  # fmt: skip

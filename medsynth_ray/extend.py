@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from medsynth_ray import registry, yamlfile
-from medsynth_ray.config import SearchConfig, SweepConfig
+from medsynth_ray.config import SweepConfig
 from medsynth_ray.engine import search
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import GeneratorConfig, Spec
+from medsynth_ray.sections import SearchConfig
 
 
 def extend(

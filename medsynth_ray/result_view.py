@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medsynth_ray import yamlfile
+from medsynth_ray.details import flip_images
 from medsynth_ray.driver import quoted
 from medsynth_ray.engine import pools
 from medsynth_ray.engine.bench import load_npy
 from medsynth_ray.engine.journal import seen
 from medsynth_ray.images import ImageSet
+from medsynth_ray.readers import read_results
 from medsynth_ray.report.view import REAL, CheckpointPreview, NearCopy, Preview, ReportView
 from medsynth_ray.stats.published import measured_cells, published_tables
 
@@ -51,8 +54,26 @@ class Gatherer:
             class_names=self.data.class_names, power=self.result.power.to_json(), looks=self.looks(),
             config_yaml=yamlfile.dump(self.config), command=quoted(command), run=run, curves=self.curves(),
             checkpoint_previews=self.checkpoint_previews(), thumbnails=self.thumbnails(), real_share=self.real_share(),
-            **self.published(),
+            **self.published(), **self.evidence(),
         )  # fmt: skip
+
+    def evidence(self) -> dict[str, Any]:
+        """The locked test in detail; images of it only where real ones may be shown."""
+        found = self.result.evidence
+        curve = found and found["learning_curve"]
+        return {
+            "evidence": found, "learning_curve": curve, "flip_images": flip_images(self.result, found),
+            "readers": self.readers(),
+        }  # fmt: skip
+
+    def readers(self) -> dict[str, Any] | None:
+        """The reader study that the sweep file names.
+
+        Raises:
+            ConfigError: its file cannot be read, or is none of `medsynth readers score`.
+        """
+        path = self.config.report.readers.results
+        return None if path is None else read_results(Path(path))
 
     def looks(self) -> int:
         """How many sweeps of this store have opened this locked test."""

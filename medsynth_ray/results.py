@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medsynth_ray.config import SweepConfig
 from medsynth_ray.data.dataset import Dataset
-from medsynth_ray.driver import environment, splits_of
+from medsynth_ray.driver import environment, primary_of, splits_of
 from medsynth_ray.engine import pools
 from medsynth_ray.engine.bench import Bench, load_npy
-from medsynth_ray.engine.jobs import CONTROLS
 from medsynth_ray.engine.ledger import read_spent
 from medsynth_ray.engine.plan import Schedule
 from medsynth_ray.engine.store import Record, Store, canonical
@@ -23,8 +21,7 @@ from medsynth_ray.protocols import Pool
 from medsynth_ray.seeds import derive
 from medsynth_ray.stats.paired import interval
 from medsynth_ray.stats.power import Power
-from medsynth_ray.stats.verdict import Verdict, compare, decide, no_candidate
-from medsynth_ray.sweep import Plan, Row, mean_score
+from medsynth_ray.sweep import Plan, Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,25 +46,33 @@ class SweepResult:
         self.folder = f"sweep/{config.sweep_id}"
 
         self.splits = splits_of(config, data)
+        self.primary = primary_of(config, data.class_names)
 
     # --- what came out
 
     @functools.cached_property
     def verdict(self) -> dict[str, Any] | None:
         """The JSON of verdict.json: a pure function of config, records and decisions. None while unfinished."""
-        if not self.plan.complete or any(
-            row["result"] is None and not row["skipped"] for row in self.plan.confirm if row["role"] != "reference"
-        ):
+        judged = [row for row in self.plan.confirm if row["role"] not in ("reference", "curve")]
+        if not self.plan.complete or any(row["result"] is None and not row["skipped"] for row in judged):
             return None
-        decided = self._decided()
+        from medsynth_ray.conclusion import Conclusion
+
         return {
-            "sweep": self.config.sweep_id, **decided.to_json(), "arm": self.plan.winner and self.plan.winner["arm"],
-            "privacy": self._privacy(),
+            "sweep": self.config.sweep_id, "mode": self.config.mode, **Conclusion(self).to_json(),
             "confirm": [self._numbers(row, "test") for row in self.plan.confirm if row["result"]],
             "mix": [self._numbers(row, "val") for row in self._mix_rows() if row["result"]],
             "generators": [_slim(row) for row in self.generators()], "data": self.data.fingerprint,
             "class_names": list(self.data.class_names), "counts": self.data.counts(), "power": self.power.to_json(),
         }  # fmt: skip
+
+    @functools.cached_property
+    def evidence(self) -> dict[str, Any] | None:
+        """What stands in evidence.json beside the verdict: `details.evidence`, with its `learning_curve`."""
+        from medsynth_ray.details import evidence, learning_curve
+
+        found = evidence(self)
+        return found and {**found, "learning_curve": learning_curve(self)}
 
     @property
     def arms(self) -> pd.DataFrame:
@@ -132,122 +137,18 @@ class SweepResult:
     def _bench(self) -> Bench:
         return Bench(self.config, self.store, self.splits)
 
-    def _decided(self) -> Verdict:
-        settings, winner = self.config.verdict, self.plan.winner
-        about, caveats = self.config.confirm.about, self._caveats()
-        if winner is None:
-            return no_candidate(
-                self._why_none(), effect=settings.effect, about=about, metric=settings.metric, caveats=caveats
-            )
-        if refits := [f"{row['arm']}: {row['skipped']}" for row in self.plan.confirm if row["skipped"]]:
-            refit = "; ".join(refits)
-            none = no_candidate(refit, effect=settings.effect, about=about, metric=settings.metric, caveats=caveats)
-            what = f"No candidate: some pools that were made anew for a repeat cannot be used ({refit})."
-            return replace(none, sentence=what)
-        test = self.data.part("test")
-        rows = {row["arm"]: row for row in self.plan.confirm}
-        own = self._probs(rows[winner["arm"]])
-        comparisons = {
-            name: compare(
-                own, self._probs(row), test.labels, test.groups, control=name, metric=settings.metric,
-                seed=derive(self.config.seed, "bootstrap", name),
-            )
-            for name, row in rows.items()
-            if row["role"] == "control"
-        }  # fmt: skip
-        mix = winner["mixer"] if winner["ratio"] is None else f"{winner['mixer']}, ratio {winner['ratio']:g}"
-        decided = decide(
-            comparisons,
-            effect=settings.effect,
-            winner=f"{winner['label']} ({mix})",
-            about=about,
-            metric=settings.metric,
-            caveats=caveats,
-        )
-        return self._above_floor(decided)
-
-    def _above_floor(self, decided: Verdict) -> Verdict:
-        """The verdict, or "cannot tell" where real only is below the floor: then nothing was learnt to compare."""
-        floor, real_only = self.config.verdict.floor, self._real_only_score()
-        if floor is None or real_only is None or real_only >= floor:
-            return decided
-        sentence = (
-            f"Cannot tell: real only scores {real_only:.3f} on the locked test, below the floor {floor:g} of the sweep "
-            f"file, so the classifier did not learn the task. ({decided.sentence})"
-        )
-        return replace(decided, word="cannot_tell", sentence=sentence)
-
-    def _why_none(self) -> str:
-        rows = [row for row in self.generators() if row["role"] == "candidate"]
-        said = "; ".join(f"{row['label']}: {row['reason']}" for row in rows if row["status"] != "ok")
-        if said:
-            return f"no pool came to the mix ({said})"
-        skipped = sorted({row["skipped"] for row in self.plan.mix if row["skipped"]})
-        return f"no arm could be scored on val ({'; '.join(skipped)})" if skipped else "no arm takes a synthetic image"
-
-    def _caveats(self) -> list[str]:
-        winner, found = self.plan.winner, []
-        train, showable = len(self.splits["train"]), len(self.splits["showable"])
-        if showable > train and winner is not None:
-            found.append(
-                f"the generator was shown {showable:,} real images, the classifier learns from {train:,} of them: a "
-                f"gain may come from the other {showable - train:,} real images and not from synthesis."
-            )
-        if self.config.data.groups == "none":
-            found.append("groups: none. Images of one patient may stand in train and test, which flatters every arm.")
-        if winner is not None:
-            result = next(p["result"] for p in self.plan.pools if p["result"] and p["result"]["unit"] == winner["pool"])
-            if result["fitted_on_unknown"]:
-                found.append("fitted on unknown data: the generator may have seen the locked test.")
-            if "near_copy" not in {spec["use"] for spec in winner["settings"]["gates"].values()}:
-                found.append("privacy was not judged: no near_copy gate looked at this pool.")
-            if self.config.confirm.about == "pool":
-                found.append(
-                    "conditional on one fitted generator and one draw of each control: others may do better or worse."
-                )
-            found += [
-                f"{control} was not compared: the winner is made by the same generator."
-                for control in CONTROLS
-                if not self.plan.applies(control, winner)
-            ]
-            if winner["mixer"] and self.config.mix.mixers[winner["mixer"]].use == "replace":
-                found.append(
-                    "replace takes real images away: real_oversampled holds fewer different ones than real_only."
-                )
-        return found
-
-    def _privacy(self) -> str:
-        """What the privacy gate said of the winner's pool, in a sentence; empty without a winner."""
-        if self.plan.winner is None:
-            return ""
-        result = next(
-            p["result"] for p in self.plan.pools if p["result"] and p["result"]["unit"] == self.plan.winner["pool"]
-        )
-        gates = self.plan.winner["settings"]["gates"]
-        named = [label for label, spec in gates.items() if spec["use"] == "near_copy"]
-        if not named:
-            return "Privacy was not judged."
-        judged, numbers = result["gates"][named[0]], result["gates"][named[0]]["numbers"]
-        bound = max((v for k, v in numbers.items() if k.startswith("copy_rate_upper")), default=None)
-        dropped = judged["judged"] - judged["kept"]
-        upper = "" if bound is None else f"; at most {bound:.1%} of the pool are copies of the kind it sees (95 %)"
-        return (
-            f"Privacy gate: passed, {dropped} of {judged['judged']} images dropped as too near to a shown one{upper}."
-        )
-
-    def _real_only_score(self) -> float | None:
-        row = next((r for r in self.plan.confirm if r["arm"] == "real_only"), None)
-        return None if row is None else mean_score(row["result"], self.config.verdict.metric)
-
     def record(self, path: str) -> Record:
         """The record of the unit at `<kind>/<key>`."""
         record: Record = self.store.read_json(f"{path}/record.json")
         return record
 
-    def _probs(self, row: Row) -> np.ndarray:
-        """Class probabilities (S, N, K) of one arm, in the order of the repeats."""
+    def probs(self, row: Row, name: str = "probs.npy") -> np.ndarray:
+        """Class probabilities (S, N, K) of one arm, in the order of the repeats.
+
+        name: "probs-val.npy" is what a confirmed arm says of val.
+        """
         keys = row["result"]["scores"]
-        return np.stack([self.array(f"score/{keys[r]}", "probs.npy") for r in sorted(keys, key=int)])
+        return np.stack([self.array(f"score/{keys[r]}", name) for r in sorted(keys, key=int)])
 
     def array(self, path: str, name: str) -> np.ndarray:
         """A `.npy` file of the unit at `<kind>/<key>`."""
@@ -260,23 +161,22 @@ class SweepResult:
         return sorted(self.plan.mix, key=lambda r: (order.get(r["label"] or "", 99), r["arm"]))
 
     def _numbers(self, row: Row, split: str) -> dict[str, Any]:
-        metric, held_out = self.config.verdict.metric, self.data.part(split)
-        probs = self._probs(row)
+        held_out = self.data.part(split)
         mean, low, high = interval(
-            held_out.labels, held_out.groups, probs.argmax(axis=2), num_classes=probs.shape[2], metric=metric,
+            held_out.labels, held_out.groups, self.probs(row), primary=self.primary,
             seed=derive(self.config.seed, "interval", split, row["arm"]),
         )  # fmt: skip
         repeats = row["result"]["repeats"]
         return {
             "arm": row["arm"], "role": row["role"], "mean": mean, "low": low, "high": high,
-            "repeats": [repeats[r][metric] for r in sorted(repeats, key=int)], "num_train": row["result"]["num_train"],
-            "num_synthetic": row["result"]["num_synthetic"],
+            "repeats": [repeats[r][self.primary.key] for r in sorted(repeats, key=int)],
+            "num_train": row["result"]["num_train"], "num_synthetic": row["result"]["num_synthetic"],
         }  # fmt: skip
 
     def arm_rows(self) -> list[dict[str, Any]]:
         """The rows of the report's arms table; see `report.view`."""
         rows = [self._arm_row(row, "mix", "val") for row in self._mix_rows()]
-        return rows + [self._arm_row(row, "confirm", "test") for row in self.plan.confirm]
+        return rows + [self._arm_row(row, "confirm", "test") for row in self.plan.confirm if row["role"] != "curve"]
 
     def _arm_row(self, row: Row, phase: str, split: str) -> dict[str, Any]:
         result = row["result"]
@@ -294,7 +194,7 @@ class SweepResult:
         return {
             **numbers, "arm": row["arm"], "role": "candidate" if row["role"] == "winner" else row["role"],
             "generator": row["label"] or "", "mixer": row["mixer"], "ratio": row["ratio"], "phase": phase,
-            "split": split, "metric": self.config.verdict.metric, "synthetic_share": share,
+            "split": split, "metric": self.primary.key, "synthetic_share": share,
             "parameters": row["settings"]["parameters"] if row["settings"] else {},
             "cost_s": self._cost(result["units"]) if result else 0.0, "status": status, "reason": row["skipped"],
         }  # fmt: skip
@@ -350,15 +250,16 @@ class SweepResult:
     # --- what is written
 
     def write(self, command: Sequence[str], ended: Ended | None) -> None:
-        """Write verdict.json (once every phase is done), run.json and report.html.
+        """Write verdict.json and evidence.json (once every phase is done), run.json and report.html.
 
         Raises:
             StoreError: the store cannot be written.
         """
-        if self.verdict is None:
-            self.store.delete(f"{self.folder}/verdict.json")
-        else:
-            self.store.overwrite(f"{self.folder}/verdict.json", canonical(self.verdict) + b"\n")
+        for name, said in (("verdict", self.verdict), ("evidence", self.evidence)):
+            if said is None:
+                self.store.delete(f"{self.folder}/{name}.json")
+            else:
+                self.store.overwrite(f"{self.folder}/{name}.json", canonical(said) + b"\n")
         run = self._run(ended)
         self.store.overwrite(f"{self.folder}/run.json", canonical(run) + b"\n")
         self.render(command, run)

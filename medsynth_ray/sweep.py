@@ -7,6 +7,7 @@ decision. Nothing here depends on time, on the number of workers, or on which wo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,39 +30,88 @@ real images would do. It is shown beside the verdict and does not enter it."""
 class Plan:
     """A sweep's plan and what has come out so far.
 
-    counts: images of each class in train, int64 (K,). fits, pools, mix, confirm: one row for each finished job.
+    counts: images of each class in train, int64 (K,). metric: how the primary metric is called in scores. check: looks
+    at the pilot's row and raises where the design is hopeless. fits, pools, mix, confirm: one row for each finished
+    job. winners: arms that are confirmed, the best on val first.
     """
 
     config: SweepConfig
     jobs: Jobs
     decisions: Decisions
     counts: np.ndarray
+    metric: str
+    check: Callable[[Row], None] = lambda pilot: None
+    pilot: Row | None = None
     fits: list[Row] = field(default_factory=list)
     pools: list[Row] = field(default_factory=list)
     mix: list[Row] = field(default_factory=list)
     confirm: list[Row] = field(default_factory=list)
-    winner: Row | None = None
+    winners: list[Row] = field(default_factory=list)
     complete: bool = False
 
     # --- the whole
 
+    @property
+    def winner(self) -> Row | None:
+        """The best arm of val; None while it is not known, or if there is none."""
+        return self.winners[0] if self.winners else None
+
     def steps(self) -> Steps:
-        """Fit -> mix -> confirm."""
+        """Pilot -> fit -> mix -> confirm."""
+        phases = ("fit", "mix", "confirm") if self.config.verdict.pilot_repeats > 1 else ("fit", "mix")
         yield [
             self.jobs.embed(split, spaces)
             for split in self._distinct("train", "showable", "val")
-            if (spaces := self.jobs.spaces("fit", "mix"))
+            if (spaces := self.jobs.spaces(*phases))
         ]
+        if self.config.mode == "as_published":
+            yield from self._as_published()
+            return
+        yield from self._pilot()
         yield [
             self._real_only(),
             *(self._generator(label) for label in self.config.generators),
             *(self._pool(control, self.jobs.control_arm(control), "control") for control in CONTROLS),
         ]
         yield [self._arm(pool, mixer, ratio) for pool in self._usable() for mixer, ratio in self.mixes()]
-        self.winner = self._choose()
-        if self.winner is not None:
-            yield from self._confirm(self.winner)
+        self.winners = self._choose()
+        if self.winners:
+            yield from self._confirm(self.winners)
         self.complete = True
+
+    def _pilot(self) -> Steps:
+        """Real only on val with the classifier of confirm, some repeats: is the design hopeless?"""
+        repeats = list(range(self.config.verdict.pilot_repeats))
+        if len(repeats) < 2:
+            return
+        (result,) = yield [self.jobs.score("pilot", phase="pilot", repeats=repeats)]
+        self.pilot = _arm_row("pilot", "control", None, None, None, result)
+        if result is not None:
+            self.check(self.pilot)
+
+    def _as_published(self) -> Steps:
+        """Every arm once on the test images; the best of them is what such a study reports."""
+        yield [self._generator(label) for label in self.config.generators]
+        self.decisions.look(self.jobs.fingerprints["test"], self.config.sweep_id, "as published")
+        yield [self._once(None, None, None)] + [
+            self._once(pool, mixer, ratio) for pool in self._usable() for mixer, ratio in self.mixes()
+        ]
+        scored = [r for r in self.confirm if r["role"] == "candidate" and r["result"]]
+        self.winners = sorted(scored, key=lambda r: (-mean_score(r["result"], self.metric), r["arm"]))[:1]
+        self.complete = True
+
+    def _once(self, pool: Row | None, mixer: str | None, ratio: float | None) -> Steps:
+        name = "real_only" if pool is None or mixer is None else arm_name(pool["name"], mixer, ratio)
+        role, lacking = ("control", "") if pool is None else ("candidate", self._unmixable(pool, mixer, ratio))
+        result = None
+        if not lacking:
+            (result,) = yield [
+                self.jobs.score(
+                    name, pool=pool["result"]["unit"] if pool else None, mixer=mixer, ratio=ratio, phase="confirm",
+                    repeats=[0], label=pool["name"] if pool else "", arm=pool and pool["arm"],
+                )
+            ]  # fmt: skip
+        self.confirm.append({**_arm_row(name, role, pool, mixer, ratio, result, skipped=lacking), "of": None})
 
     def _distinct(self, *splits: str) -> list[str]:
         """The first name of each of these image sets."""
@@ -164,16 +214,13 @@ class Plan:
 
     def _real_only(self) -> Steps:
         repeats = list(range(self.config.mix.repeats))
-        job = self.jobs.score("real_only", pool=None, mixer=None, ratio=None, phase="mix", repeats=repeats)
+        job = self.jobs.score("real_only", phase="mix", repeats=repeats)
         (result,) = yield [job]
         self.mix.append(_arm_row("real_only", "control", None, None, None, result))
 
     def _arm(self, pool: Row, mixer: str, ratio: float | None) -> Steps:
         name = arm_name(pool["name"], mixer, ratio)
-        lacking = self._lacking(pool, mixer, ratio)
-        if not self.takes(mixer, ratio).any():
-            lacking = "takes no synthetic image of any class"
-        if lacking:
+        if lacking := self._unmixable(pool, mixer, ratio):
             self.mix.append(_arm_row(name, pool["role"], pool, mixer, ratio, None, skipped=lacking))
             return
         repeats = list(range(self.config.mix.repeats))
@@ -184,36 +231,55 @@ class Plan:
         (result,) = yield [job]
         self.mix.append(_arm_row(name, pool["role"], pool, mixer, ratio, result))
 
+    def _unmixable(self, pool: Row, mixer: str | None, ratio: float | None) -> str:
+        """Why an arm cannot be made; empty if it can."""
+        assert mixer is not None, "an arm with a pool has a mixer"
+        if not self.takes(mixer, ratio).any():
+            return "takes no synthetic image of any class"
+        return self._lacking(pool, mixer, ratio)
+
     def _lacking(self, pool: Row, mixer: str, ratio: float | None) -> str:
         """Why a pool is too small for an arm; empty if it is not."""
         takes, has = self.takes(mixer, ratio), np.array(pool["result"]["kept"])
         short_of = [f"{int(takes[c])} of class {c} needed, {int(has[c])} kept" for c in np.flatnonzero(has < takes)]
         return "; ".join(short_of)
 
-    def _choose(self) -> Row | None:
-        """The candidate with the best mean on val; ties go to the first name."""
-        metric = self.config.verdict.metric
+    def _choose(self) -> list[Row]:
+        """The `confirm.winners` candidates with the best mean on val, the best first; ties go to the first name."""
         rows = {r["arm"]: r for r in self.mix if r["role"] == "candidate" and r["result"]}
-        means = sorted((-mean_score(r["result"], metric), name) for name, r in rows.items())
-        name = self.decisions.decide("winner", means, lambda: means[0][1] if means else None)
-        return rows.get(name)
+        means = sorted((-mean_score(r["result"], self.metric), name) for name, r in rows.items())
+        most = self.config.confirm.winners
+        names = self.decisions.decide("winners", [most, means], lambda: [name for _, name in means[:most]])
+        return [rows[name] for name in names]
 
     # --- phase 3: confirm
 
-    def _confirm(self, winner: Row) -> Steps:
-        """The winner and every control on the locked test, repeat by repeat."""
-        self.decisions.look(self.jobs.fingerprints["test"], self.config.sweep_id, f"{winner['arm']} {winner['pool']}")
+    def _confirm(self, winners: Sequence[Row]) -> Steps:
+        """The winners and every control on the locked test, repeat by repeat."""
+        for winner in winners:
+            self.decisions.look(
+                self.jobs.fingerprints["test"], self.config.sweep_id, f"{winner['arm']} {winner['pool']}"
+            )
         if spaces := self.jobs.spaces("confirm"):
             yield [self.jobs.embed(split, spaces) for split in self._distinct("train", "showable", "val", "test")]
-        repeats = range(self.config.confirm.repeats)
-        sources: list[tuple[str, str, Row | None]] = [("winner", winner["arm"], winner), ("control", "real_only", None)]
-        sources += [("control", c, self._control_row(c, winner)) for c in CONTROLS if self.applies(c, winner)]
-        if self.jobs.fingerprints["showable"] != self.jobs.fingerprints["train"]:
-            sources.append(("reference", REFERENCE, None))
-        results = yield [self._confirm_one(name, row, r) for _, name, row in sources for r in repeats]
-        for place, (role, name, row) in enumerate(sources):
+        repeats, sources = range(self.config.confirm.repeats), self._sources(winners)
+        results = yield [self._confirm_one(source, r) for source in sources for r in repeats]
+        for place, source in enumerate(sources):
             own = results[place * len(repeats) : (place + 1) * len(repeats)]
-            self.confirm.append(_confirm_row(name, role, row, own))
+            self.confirm.append(_confirm_row(source, own))
+
+    def _sources(self, winners: Sequence[Row]) -> list[_Source]:
+        """What is fitted on the locked test: each winner with its controls, and what stands beside the verdict."""
+        found = [_Source("winner", winner["arm"], winner) for winner in winners] + [_Source("control", "real_only")]
+        for winner in winners:
+            for control in CONTROLS:
+                if self.applies(control, winner):
+                    name = control if winner is winners[0] else f"{control} for {winner['arm']}"
+                    found.append(_Source("control", name, self._control_row(control, winner), of=winner["arm"]))
+        if self.jobs.fingerprints["showable"] != self.jobs.fingerprints["train"]:
+            found.append(_Source("reference", REFERENCE, real="showable"))
+        shares = sorted(self.config.confirm.learning_curve)
+        return found + [_Source("curve", f"real_only@{share:g}", real=f"train@{share:g}") for share in shares]
 
     def applies(self, control: str, winner: Row) -> bool:
         """Whether a control says something about the winner: not where the winner is that control's generator."""
@@ -231,8 +297,9 @@ class Plan:
             "settings": pool["arm"],
         }
 
-    def _confirm_one(self, name: str, row: Row | None, repeat: int) -> Steps:
+    def _confirm_one(self, source: _Source, repeat: int) -> Steps:
         """One arm in one repeat; where the verdict is about the method, its pool is fitted and drawn anew for it."""
+        row = source.row
         pool = None if row is None else row["pool"]
         if row is not None and pool is None:
             return None
@@ -245,15 +312,31 @@ class Plan:
             if lacking:
                 return {"rejected": f"repeat {repeat}: {lacking}"}
             pool = drawn["unit"]
-        (result,) = yield [self._confirm_job(name, row, pool, repeat)]
+        (result,) = yield [self._confirm_job(source, pool, repeat)]
         return result
 
-    def _confirm_job(self, name: str, row: Row | None, pool: str | None, repeat: int) -> Job:
+    def _confirm_job(self, source: _Source, pool: str | None, repeat: int) -> Job:
+        row = source.row
         return self.jobs.score(
-            name, pool=pool, mixer=row["mixer"] if row else None, ratio=row["ratio"] if row else None,
+            source.name, pool=pool, mixer=row["mixer"] if row else None, ratio=row["ratio"] if row else None,
             phase="confirm", repeats=[repeat], label=row["label"] if row else "", arm=row and row["settings"],
-            real="showable" if name == REFERENCE else "train",
+            real=source.real,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An arm of confirm. role: winner | control | reference | curve; the last two are no part of the verdict.
+
+    row: the arm of mix that it is, or is mixed like. of: the winner that a control belongs to; None: to all. real: the
+    real images.
+    """
+
+    role: str
+    name: str
+    row: Row | None = None
+    of: str | None = None
+    real: str = "train"
 
 
 def arm_name(pool: str, mixer: str, ratio: float | None) -> str:
@@ -292,8 +375,8 @@ def _arm_row(
     }  # fmt: skip
 
 
-def _confirm_row(name: str, role: str, row: Row | None, results: list[Row | None]) -> Row:
-    whole = None
+def _confirm_row(source: _Source, results: list[Row | None]) -> Row:
+    whole, row = None, source.row
     rejected = [r["rejected"] for r in results if r is not None and "rejected" in r]
     if not rejected and all(r is not None for r in results):
         done = [r for r in results if r is not None]
@@ -303,7 +386,7 @@ def _confirm_row(name: str, role: str, row: Row | None, results: list[Row | None
             "units": [u for r in done for u in r["units"]],
         }
     return {
-        "arm": name, "role": role, "label": row and row["label"], "settings": row and row["settings"],
-        "pool": row and row["pool"], "mixer": row and row["mixer"], "ratio": row and row["ratio"],
-        "result": whole, "skipped": "; ".join(rejected),
+        "arm": source.name, "role": source.role, "of": source.of, "label": row and row["label"],
+        "settings": row and row["settings"], "pool": row and row["pool"], "mixer": row and row["mixer"],
+        "ratio": row and row["ratio"], "result": whole, "skipped": "; ".join(rejected),
     }  # fmt: skip

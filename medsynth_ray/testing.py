@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medsynth_ray import registry
-from medsynth_ray.errors import WeightsMissing
+from medsynth_ray import registry, weights
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import CircuitRunner, Classifier, Generator, Spec
 
@@ -86,11 +85,8 @@ class LocalRuntime:
         return self._fitted
 
     def weights(self, name: str) -> Path:
-        """A local path. Raises WeightsMissing when there is no such file."""
-        path = Path(name).expanduser()
-        if not path.exists():
-            raise WeightsMissing(f"no weights file {name!r}")
-        return path
+        """A path, or a name of `medsynth weights list`. Raises WeightsMissing when there is no such file."""
+        return weights.resolve(name)
 
     def circuits(self) -> CircuitRunner:
         """No runner here."""

@@ -164,6 +164,8 @@ def _score_once(bench: Bench, train: ImageSet, spec: Spec, on: str, repeat: int)
         history = classifier.fit(train, val=bench.splits["val"], seed=seed, runtime=runtime)
         probs = classifier.predict(held_out, runtime=runtime)
         save_npy(folder / "probs.npy", probs)
+        if on == "test":  # what calibrates its probabilities
+            save_npy(folder / "probs-val.npy", classifier.predict(bench.splits["val"], runtime=runtime))
         matrix = confusion(probs, held_out.labels)
         return {"scores": scores(probs, held_out.labels), "confusion": matrix.tolist(), "history": history}
 

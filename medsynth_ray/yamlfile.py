@@ -33,9 +33,10 @@ from ruamel.yaml.events import (
 )
 
 from medsynth_ray import registry
-from medsynth_ray.config import DataConfig, SweepConfig
+from medsynth_ray.config import SweepConfig
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.schema import json_schema
+from medsynth_ray.sections import DataConfig
 
 __all__ = ["dump", "json_schema", "load", "load_dict"]
 
@@ -168,7 +169,7 @@ def _override(text: str, origins: Origins) -> dict[str, Any]:
         raise ConfigError(f"override {text!r}: expected key.sub=value")
     if parts == ["extends"]:
         raise ConfigError(f"override {text!r}: extends can only stand in a file")
-    value = _Reader(value_text, f"override {text!r}").read()
+    value = read_text(value_text, f"override {text!r}")
     place = ".".join(parts)
     for known in [p for p in origins if p == place or p.startswith(place + ".")]:
         del origins[known]
@@ -193,12 +194,14 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute_paths(value: Any, folder: Path, key: str = "") -> Any:
-    """`value` with the relative local paths under `root` and `weights` taken from `folder`."""
+    """`value` with the relative local paths under `root`, `results` and `weights` taken from `folder`."""
     if isinstance(value, dict):
         return {k: _absolute_paths(v, folder, k) for k, v in value.items()}
     if isinstance(value, list):
         return [_absolute_paths(v, folder) for v in value]
-    is_path = key == "root" or (key.endswith("weights") and isinstance(value, str) and _WEIGHTS_FILE.fullmatch(value))
+    is_path = key in ("root", "results") or (
+        key.endswith("weights") and isinstance(value, str) and _WEIGHTS_FILE.fullmatch(value)
+    )
     if is_path and isinstance(value, str) and "://" not in value:
         return str((folder / Path(value).expanduser()).resolve())
     return value
@@ -242,6 +245,15 @@ def _scalar(text: str) -> Any:
         if pattern.fullmatch(text):
             return make(text)
     return text
+
+
+def read_text(text: str, name: str) -> Any:
+    """The value that a piece of YAML spells, read as sweep files are; `name` is what messages call it.
+
+    Raises:
+        ConfigError: it is refused.
+    """
+    return _Reader(text, name).read()
 
 
 class _Reader:

@@ -1,10 +1,10 @@
-"""A classifier that is one torch network: AdamW, linear warm-up, then a cosine to 0. Subclasses make the network."""
+"""A classifier that is one timm network: AdamW, linear warm-up, then a fall to 0. Subclasses make the network."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,6 +21,8 @@ from medsynth_ray.errors import MedsynthError, Stopped
 from medsynth_ray.images import ImageSet, batches
 from medsynth_ray.protocols import Component, ComponentConfig, History, Runtime
 
+Schedule = Literal["cosine", "linear", "constant"]
+
 
 class NetworkConfig(ComponentConfig):
     """How a network is trained."""
@@ -35,6 +37,8 @@ class NetworkConfig(ComponentConfig):
     """Largest learning rate, reached after warm-up."""
     warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0)
     """Share of all steps over which the learning rate rises from 0."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls to 0 after warm-up, or that it does not."""
     weight_decay: float = Field(default=0.05, ge=0.0)
     """AdamW's decoupled decay, on matrices and convolutions."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -65,7 +69,10 @@ class NetworkClassifier(Component):
         self._shape: dict[str, Any] = {}
 
     def make_network(self, image_shape: tuple[int, int, int], num_classes: int, runtime: Runtime | None) -> nn.Module:
-        """A fresh network from float32 (N, C, H, W) in [-1, 1] to logits; runtime None: `load` brings the weights."""
+        """A fresh network from float32 (N, C, H, W) in [-1, 1] to logits; runtime None: `load` brings the weights.
+
+        It is a timm model, perhaps as the last of an nn.Sequential whose other steps prepare its input.
+        """
         raise TypeError(f"{type(self).__name__} does not say what its network is")
 
     def fit(self, train: ImageSet, *, val: ImageSet, seed: int, runtime: Runtime) -> History:
@@ -80,8 +87,8 @@ class NetworkClassifier(Component):
         self._shape = {"image_shape": list(train.image_shape), "class_names": list(train.class_names)}
         with own_state(runtime.num_threads, seed), self._precision():
             network = self.make_network(train.image_shape, train.num_classes, runtime)
-            self._network = network.to(runtime.device, memory_format=self._layout)  # type: ignore[call-overload]
-            return list(self._epochs(self._network, train, val, seed, runtime))
+            self._network = network
+            return list(self._epochs(self._placed(runtime), train, val, seed, runtime))
 
     def _epochs(
         self, network: nn.Module, train: ImageSet, val: ImageSet, seed: int, runtime: Runtime
@@ -93,14 +100,15 @@ class NetworkClassifier(Component):
         generator = torch.Generator().manual_seed(seed)
         weights = class_weights(train, config.class_weight).to(runtime.device)
         for epoch in range(math.ceil(num_steps / per_epoch)):
-            network.train()
+            _train_mode(network)
             losses: list[float] = []
             for x, labels in self._epoch_batches(train, seed, epoch, min(per_epoch, num_steps - epoch * per_epoch)):
                 step = epoch * per_epoch + len(losses)
                 if runtime.stopped():
                     raise Stopped(f"asked to stop after {step} of {num_steps} steps")
+                rate = config.learning_rate * _schedule(step, num_steps, config.warmup_share, config.schedule)
                 for group in optimiser.param_groups:
-                    group["lr"] = config.learning_rate * _schedule(step, num_steps, config.warmup_share)
+                    group["lr"] = rate
                 x_NCHW = augmented(self._input(x, runtime), config.augment, generator)
                 losses.append(self._step(network, optimiser, x_NCHW, labels.to(runtime.device), weights))
                 _check_loss(losses[-1], step)
@@ -140,20 +148,47 @@ class NetworkClassifier(Component):
         Raises:
             ValueError: it was not fitted, or on images of another shape.
         """
+        self._check(images)
+        with own_state(runtime.num_threads), self._precision():
+            return self._probs(self._placed(runtime), images, runtime)
+
+    def embed(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
+        """The network's pooled features, float32 (N, D).
+
+        Raises:
+            ValueError: it was not fitted, or on images of another shape.
+        """
+        self._check(images)
+        with own_state(runtime.num_threads), self._precision():
+            network = self._placed(runtime).eval()
+            steps: list[Any] = list(network) if isinstance(network, nn.Sequential) else [network]
+            return self._rows(lambda x: _pooled(steps, x), steps[-1].head_hidden_size, images, runtime)
+
+    def _check(self, images: ImageSet) -> None:
         if self._network is None:
             raise ValueError("this classifier was not fitted: call fit or load first")
         if list(images.image_shape) != self._shape["image_shape"]:
             raise ValueError(f"it was fitted on images of {self._shape['image_shape']}, got {list(images.image_shape)}")
-        with own_state(runtime.num_threads), self._precision():
-            network = self._network.to(runtime.device, memory_format=self._layout)  # type: ignore[call-overload]
-            return self._probs(network, images, runtime)
+
+    def _placed(self, runtime: Runtime) -> nn.Module:
+        """The network on its device, in its memory layout."""
+        assert self._network is not None
+        network: nn.Module = self._network.to(runtime.device, memory_format=self._layout)  # type: ignore[call-overload]
+        return network
 
     def _probs(self, network: nn.Module, images: ImageSet, runtime: Runtime) -> np.ndarray:
         network.eval()
-        rows = [np.empty((0, len(self._shape["class_names"])), dtype=np.float32)]
+        num_classes = len(self._shape["class_names"])
+        return self._rows(lambda x: network(x).float().softmax(dim=1), num_classes, images, runtime)
+
+    def _rows(
+        self, forward: Callable[[torch.Tensor], torch.Tensor], width: int, images: ImageSet, runtime: Runtime
+    ) -> np.ndarray:
+        """What `forward` makes of the images, batch by batch: float32 (N, width)."""
+        rows = [np.empty((0, width), dtype=np.float32)]
         with torch.inference_mode(), self._autocast(runtime.device):
             for x, _, _ in batches(images, batch_size=self.config.eval_batch_size, seed=None):
-                rows.append(network(self._input(x, runtime)).float().softmax(dim=1).cpu().numpy())
+                rows.append(forward(self._input(x, runtime)).float().cpu().numpy())
         return np.concatenate(rows)
 
     def save(self, folder: Path) -> None:
@@ -194,19 +229,41 @@ class NetworkClassifier(Component):
         return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=True)
 
 
+def _pooled(steps: list[Any], x_NCHW: torch.Tensor) -> torch.Tensor:
+    """What the head of the last step, a timm model, reads: (N, D)."""
+    *before, model = steps
+    for step in before:
+        x_NCHW = step(x_NCHW)
+    pooled: torch.Tensor = model.forward_head(model.forward_features(x_NCHW), pre_logits=True)
+    return pooled.flatten(1)
+
+
+def _train_mode(network: nn.Module) -> None:
+    """Train, but for modules that are frozen: their batch norms keep the checkpoint's statistics."""
+    network.train()
+    for module in network.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+
+
 def _adamw(network: nn.Module, config: NetworkConfig) -> torch.optim.AdamW:
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim > 1]
+    plain = [p for p in trained if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
-def _schedule(step: int, num_steps: int, warmup_share: float) -> float:
+def _schedule(step: int, num_steps: int, warmup_share: float, shape: Schedule = "cosine") -> float:
     """Share of the largest learning rate at `step`, counted from 0; never 0."""
     warmup = max(round(warmup_share * num_steps), 1)
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup + 1) / (num_steps - warmup + 1)))
+    if shape == "constant":
+        return 1.0
+    done = (step - warmup + 1) / (num_steps - warmup + 1)
+    return 1.0 - done if shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def _check_loss(loss: float, step: int) -> None:

@@ -9,33 +9,30 @@ The number of Adam steps is fixed: were it epochs, a larger training set would w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Self
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 from torch.nn.functional import linear, one_hot
 
-from medsynth_ray.classifiers._fitting import ClassWeight, check_trainable, class_weights, own_state, val_numbers
+from medsynth_ray.classifiers._features import NUM_ROUNDS, FeatureClassifier, FeatureConfig, State
+from medsynth_ray.classifiers._fitting import ClassWeight, class_weights
 from medsynth_ray.errors import MedsynthError, Stopped
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Component, ComponentConfig, Features, History, Need, Runtime, Spec
-
-NUM_ROUNDS = 10
-"""Rows of the history; `stopped` is asked as often."""
+from medsynth_ray.protocols import History, Runtime, Spec
 
 
-class Probe(Component):
+class Probe(FeatureClassifier):
     """Standardise, then fit one linear layer."""
 
-    class Config(ComponentConfig):
+    class Config(FeatureConfig):
         """Settings."""
 
         space: Spec = Spec(use="efficientnet_lite0")
         """The feature space."""
+        standardise: bool = True
+        """Scale every feature to mean 0 and standard deviation 1 over the training set."""
         C: float = Field(default=0.002, gt=0.0)
         """Inverse strength of the L2 penalty, scikit-learn's C; standardised features want a small one."""
         class_weight: ClassWeight = "balanced"
@@ -47,10 +44,6 @@ class Probe(Component):
         learning_rate: float = Field(default=3e-3, gt=0.0)
         """Of Adam; falls to 0 along a cosine."""
 
-        def needs(self) -> tuple[Need, ...]:
-            """The features."""
-            return (Features(self.space),)
-
         @classmethod
         def tiny(cls) -> Probe.Config:
             """Ten steps on 32 px features."""
@@ -59,84 +52,45 @@ class Probe(Component):
 
     config: Config
 
-    def __init__(self, config: Config) -> None:
-        """An unfitted probe."""
-        super().__init__(config)
-        self._state: dict[str, torch.Tensor] = {}
-
-    def fit(self, train: ImageSet, *, val: ImageSet, seed: int, runtime: Runtime) -> History:
-        """History: ten rows (fewer for fewer steps) with epoch, train_loss, val_loss and val_balanced_accuracy.
-
-        Raises:
-            ValueError: fewer than 2 training images.
-            Stopped: the sweep asked for it.
-            MedsynthError: the loss is not finite.
-        """
-        check_trainable(train)
-        x_ND = runtime.features(train, self.config.space)
-        val_ND = runtime.features(val, self.config.space)
-        with own_state(runtime.num_threads), torch.no_grad():
-            spread = x_ND.std(axis=0, dtype=np.float64)
-            self._state = {
-                "mean": torch.tensor(x_ND.mean(axis=0, dtype=np.float64), dtype=torch.float32),
-                "std": torch.tensor(np.where(spread > 1e-6, spread, 1.0), dtype=torch.float32),
-            }
-            return list(self._rounds(self._standardised(x_ND), train, self._standardised(val_ND), val, seed, runtime))
-
-    def _rounds(
-        self, x_ND: torch.Tensor, train: ImageSet, val_ND: torch.Tensor, val: ImageSet, seed: int, runtime: Runtime
-    ) -> Iterator[dict[str, float]]:
-        generator = torch.Generator().manual_seed(seed)
+    @torch.no_grad()
+    def learn(
+        self,
+        x_ND: np.ndarray,
+        train: ImageSet,
+        *,
+        watch: Callable[[State], dict[str, float]],
+        seed: int,
+        runtime: Runtime,
+    ) -> tuple[State, History]:
+        """History: epoch, train_loss and val's numbers of each round."""
+        x, generator = torch.from_numpy(x_ND), torch.Generator().manual_seed(seed)
         target_NK = one_hot(torch.tensor(train.labels), train.num_classes).float()
         target_NK *= class_weights(train, self.config.class_weight)
-        weight_KD = 0.01 * torch.randn(train.num_classes, x_ND.shape[1], generator=generator)
+        weight_KD = 0.01 * torch.randn(train.num_classes, x.shape[1], generator=generator)
         layer = _AdamLayer(weight_KD, torch.zeros(train.num_classes), decay=1.0 / (self.config.C * len(train)))
+        state = {"weight": layer.weight_KD.numpy(), "bias": layer.bias_K.numpy()}
         size, num_steps, step = min(self.config.train_batch_size, len(train)), self.config.max_train_steps, 0
         batches = torch.split(_row_stream(len(train), num_steps * size, generator), size)
+        history: History = []
         for chunk in np.array_split(np.arange(num_steps), min(NUM_ROUNDS, num_steps)):
             if runtime.stopped():
                 raise Stopped(f"asked to stop after {step} of {num_steps} steps")
             total = 0.0
             for step in chunk.tolist():
                 learning_rate = 0.5 * self.config.learning_rate * (1.0 + math.cos(math.pi * step / num_steps))
-                total += layer.step(x_ND[batches[step]], target_NK[batches[step]], learning_rate)
+                total += layer.step(x[batches[step]], target_NK[batches[step]], learning_rate)
             step += 1
             if not math.isfinite(total):
                 raise MedsynthError(f"diverged: the probe's loss is {total} by step {step}; lower learning_rate")
-            self._state |= {"weight": layer.weight_KD, "bias": layer.bias_K}
             runtime.progress(step, num_steps, "probe steps")
-            numbers = val_numbers(self._probs(val_ND), val)
-            yield {"epoch": step * size / len(train), "train_loss": total / (len(chunk) * size), **numbers}
+            loss = total / (len(chunk) * size)
+            history.append({"epoch": step * size / len(train), "train_loss": loss, **watch(state)})
+        return state, history
 
-    def predict(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
-        """Softmax of the linear layer.
-
-        Raises:
-            ValueError: it was not fitted.
-        """
-        if "weight" not in self._state:
-            raise ValueError("this probe was not fitted: call fit or load first")
-        features = runtime.features(images, self.config.space)
-        with own_state(runtime.num_threads), torch.no_grad():
-            return self._probs(self._standardised(features))
-
-    def save(self, folder: Path) -> None:
-        """Write config.json and probe.safetensors."""
-        self.save_config(folder)
-        save_file(self._state, folder / "probe.safetensors")
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """The probe that was saved."""
-        probe = cls.from_config_of(folder)
-        probe._state = load_file(folder / "probe.safetensors")
-        return probe
-
-    def _standardised(self, x_ND: np.ndarray) -> torch.Tensor:
-        return (torch.tensor(x_ND, dtype=torch.float32) - self._state["mean"]) / self._state["std"]
-
-    def _probs(self, x_ND: torch.Tensor) -> np.ndarray:
-        probs: np.ndarray = linear(x_ND, self._state["weight"], self._state["bias"]).softmax(dim=1).numpy()
+    def probs(self, state: State, x_ND: np.ndarray) -> np.ndarray:
+        """Softmax of the linear layer."""
+        weight_KD, bias_K = torch.tensor(state["weight"]), torch.tensor(state["bias"])
+        probs: np.ndarray = linear(torch.from_numpy(x_ND), weight_KD, bias_K).softmax(dim=1).numpy()
         return probs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from medsynth_ray.contracts import _runs as runs
 from medsynth_ray.contracts._base import RunContract, assert_plain_files, bytes_of
 from medsynth_ray.errors import Stopped
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import ComponentConfig
+from medsynth_ray.protocols import Classifier, ComponentConfig, HasFeatures, Runtime
 from medsynth_ray.testing import LocalRuntime, toy_images
 
 
@@ -21,6 +21,12 @@ class GateContract(RunContract):
     """What every gate must do."""
 
     role = "gates"
+
+    @pytest.fixture
+    def runtime(self, config: ComponentConfig) -> Any:
+        """A runtime with a real-only classifier and a fitted generator, where the gate needs them."""
+        with closing(runs.offering(config, self.size_px)) as runtime:
+            yield runtime
 
     def test_judgement_is_well_formed(self, config: ComponentConfig, runtime: LocalRuntime) -> None:
         """A mask over the pool, finite numbers, a reason for a rejection, flagged rows that exist; inputs stay."""
@@ -77,12 +83,29 @@ class MetricContract(RunContract):
             config.build().measure(x, bad, space="toy", seed=3)
 
 
+class _Brightness:
+    """A classifier that needs no fit: the brighter an image, the more likely the second class."""
+
+    def predict(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
+        share = images.pixels.mean(axis=(1, 2, 3)) / 255.0
+        return np.stack([1.0 - share, share], axis=1).astype(np.float32)
+
+
+_BRIGHTNESS = cast(Classifier, _Brightness())
+
+
 class FeatureSpaceContract(RunContract):
     """What every feature space must do."""
 
     role = "spaces"
     tolerance: ClassVar[float] = 1e-4
     """Largest difference that the rest of a batch may make, relative to the largest feature."""
+
+    @pytest.fixture
+    def runtime(self) -> Any:
+        """A runtime whose real-only classifier tells bright images from dark ones."""
+        with closing(LocalRuntime(baseline=_BRIGHTNESS)) as runtime:
+            yield runtime
 
     @pytest.mark.parametrize("channels", [1, 3])
     def test_features_are_finite(self, config: ComponentConfig, runtime: LocalRuntime, channels: int) -> None:
@@ -107,7 +130,7 @@ class FeatureSpaceContract(RunContract):
 
     def test_embedding_stops_when_asked(self, config: ComponentConfig) -> None:
         """A long embedding can be stopped."""
-        with closing(LocalRuntime(stop_after=0)) as stopping, pytest.raises(Stopped):
+        with closing(LocalRuntime(stop_after=0, baseline=_BRIGHTNESS)) as stopping, pytest.raises(Stopped):
             config.build().embed(toy_images(size_px=self.size_px), runtime=stopping)
 
 
@@ -144,6 +167,26 @@ class ClassifierContract(RunContract):
         loaded = config.component.load(tmp_path / "saved")  # type: ignore[attr-defined]
         expected = classifier.predict(test, runtime=runtime)
         assert runs.digest(loaded.predict(test, runtime=runtime)) == runs.digest(expected)
+
+    def test_inner_features_are_of_one_image(
+        self, config: ComponentConfig, runtime: LocalRuntime, tmp_path: Path
+    ) -> None:
+        """Where it has inner features: float32 (N, D), finite, of each image alone, the same when saved and loaded."""
+        classifier, test = self._fitted(config, runtime)
+        if not issubclass(config.component, HasFeatures):
+            pytest.skip("it has no inner features")
+        before = bytes_of(test)
+        features = classifier.embed(test, runtime=runtime)
+        assert (features.ndim, len(features)) == (2, len(test))
+        assert features.dtype == np.float32
+        assert np.isfinite(features).all()
+        some = np.array([7, 2])
+        difference = np.abs(classifier.embed(test.take(some), runtime=runtime) - features[some]).max()
+        assert difference <= 1e-4 * np.abs(features).max()
+        classifier.save(tmp_path / "saved")
+        loaded = config.component.load(tmp_path / "saved")  # type: ignore[attr-defined]
+        assert runs.digest(loaded.embed(test, runtime=runtime)) == runs.digest(features)
+        assert bytes_of(test) == before
 
     def test_val_is_only_watched(self, config: ComponentConfig, runtime: LocalRuntime) -> None:
         """Another val, the same predictions."""

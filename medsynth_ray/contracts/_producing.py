@@ -15,7 +15,7 @@ from medsynth_ray.contracts import _runs as runs
 from medsynth_ray.contracts._base import RunContract, assert_plain_files, bytes_of
 from medsynth_ray.errors import Stopped
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import ComponentConfig, Draw, GeneratorConfig, Pool, PoolShard
+from medsynth_ray.protocols import ComponentConfig, Draw, GeneratorConfig, HasLoss, Pool, PoolShard
 from medsynth_ray.testing import LocalRuntime, toy_images
 
 
@@ -186,6 +186,26 @@ class GeneratorContract(RunContract):
         with closing(Looking()) as looking:
             looked.fit(shown, seed=3, runtime=looking)
         assert _drawn(looked, draw, shown, runtime) == straight
+
+    def test_loss_depends_on_the_image_alone(
+        self, config: GeneratorConfig, shown: ImageSet, runtime: LocalRuntime
+    ) -> None:
+        """A generator that offers a loss: float32 (N,), finite, the same again, in another order and after loading."""
+        if not isinstance(config.build(), HasLoss):
+            pytest.skip("it offers no loss")
+        generator, _ = self._fitted(config, shown, runtime)
+        before = bytes_of(shown)
+        losses = generator.loss(shown, seed=3, runtime=runtime)
+        assert (losses.shape, losses.dtype) == ((len(shown),), np.float32)
+        assert np.isfinite(losses).all()
+        assert np.ptp(losses) > 0
+        assert runs.digest(generator.loss(shown, seed=3, runtime=runtime)) == runs.digest(losses)
+        some = np.arange(len(shown))[::-3]
+        assert np.allclose(generator.loss(shown.take(some), seed=3, runtime=runtime), losses[some], rtol=1e-5)
+        generator.save(runtime.scratch / "with-loss")
+        loaded = config.component.load(runtime.scratch / "with-loss")  # type: ignore[attr-defined]
+        assert runs.digest(loaded.loss(shown, seed=3, runtime=runtime)) == runs.digest(losses)
+        assert bytes_of(shown) == before
 
     def test_capacity_is_kept(self, config: GeneratorConfig, shown: ImageSet, runtime: LocalRuntime) -> None:
         """None, or a number of images beyond which drawing is a ValueError."""

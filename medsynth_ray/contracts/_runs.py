@@ -21,8 +21,19 @@ from typing import Any
 
 import numpy as np
 
+from medsynth_ray import registry
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Component, ComponentConfig, Draw, Pool, PoolShard, Runtime
+from medsynth_ray.protocols import (
+    Baseline,
+    Component,
+    ComponentConfig,
+    Draw,
+    Fitted,
+    Pool,
+    PoolShard,
+    Runtime,
+    Spec,
+)
 from medsynth_ray.seeds import image_seeds
 from medsynth_ray.testing import LocalRuntime, toy_images
 
@@ -86,9 +97,23 @@ def digest(*parts: Any) -> str:
     return sha.hexdigest()
 
 
+def offering(config: ComponentConfig, size_px: int) -> LocalRuntime:
+    """A runtime with the real-only classifier and the generator of the pool, where the settings declare the need."""
+    train = toy_images(size_px=size_px)
+    generators, classifier = [], None
+    with closing(LocalRuntime()) as runtime:
+        if Fitted() in config.needs():
+            generators = [registry.configure("generators", Spec(use="gaussian")).build()]
+            generators[0].fit(train, seed=3, runtime=runtime)
+        if Baseline() in config.needs():
+            classifier = registry.configure("classifiers", Spec(use="majority")).build()
+            classifier.fit(train, val=train, seed=3, runtime=runtime)
+    return LocalRuntime(baseline=classifier, fitted=tuple(generators))
+
+
 def run(role: str, config: ComponentConfig, size_px: int) -> str:
     """Run the component once on toy inputs and hash everything that it returns."""
-    with closing(LocalRuntime()) as runtime:
+    with closing(offering(config, size_px)) as runtime:
         return _RUNS[role](config.build(), size_px, runtime)
 
 

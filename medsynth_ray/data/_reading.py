@@ -19,7 +19,7 @@ from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import Adapter, ImageRecord, Preprocessor
 
 if TYPE_CHECKING:
-    from medsynth_ray.config import DataConfig
+    from medsynth_ray.sections import DataConfig
 
 Progress = Callable[[int, int, str], None]
 

@@ -34,7 +34,7 @@ from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import ImageRecord
 
 if TYPE_CHECKING:
-    from medsynth_ray.config import DataConfig, SplitConfig
+    from medsynth_ray.sections import DataConfig, SplitConfig
 
 CODE_VERSION = 3
 """Moves when decoding, audit or split give other results for the same files."""

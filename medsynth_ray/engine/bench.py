@@ -25,12 +25,12 @@ from medsynth_ray.engine.runtime import UnitRuntime
 from medsynth_ray.engine.store import Record, Store, Unit
 from medsynth_ray.errors import ConfigError, Stopped
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Classifier, ComponentConfig, Spec
+from medsynth_ray.protocols import Baseline, Classifier, ComponentConfig, Spec
 from medsynth_ray.seeds import derive
 
 _VERSIONED = ("medsynth-ray", "torch", "timm", "numpy", "scipy", "scikit-learn", "pillow", "ray", "optuna")
 _POOLS_KNOWN = 3
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Moves when what trial.py, pools.py or stats/scores.py compute moves: it is in the key of every unit."""
 Work = Callable[[Path], dict[str, Any]]
 
@@ -70,7 +70,8 @@ class Bench:
     """What every unit of a sweep works with.
 
     splits: the image sets by name: "train" (what classifiers learn from), "showable" (what generators may be shown;
-    the same unless `data.real_share` says otherwise), "val", "test". stop: asked at most once a second whether to stop.
+    the same unless `data.real_share` says otherwise), "val", "test". weights: name -> sha256; the file may be in
+    the store only. stop: asked at most once a second whether to stop.
     """
 
     def __init__(
@@ -80,11 +81,12 @@ class Bench:
         splits: Mapping[str, ImageSet],
         *,
         shelf: Shelf | None = None,
+        weights: Mapping[str, str] | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config, self.store, self.splits = config, store, splits
         self.shelf: Shelf = shelf or StoreShelf(store)
-        self.threads = config.runtime.threads_per_trial
+        self.threads, self.weights = config.runtime.threads_per_trial, dict(weights or {})
         self._stop, self._stop_asked, self._stop_said = stop, 0.0, False
         self._rows: dict[str, dict[bytes, np.ndarray]] = {}
         self._known: OrderedDict[str, ImageSet] = OrderedDict()
@@ -93,6 +95,21 @@ class Bench:
         self._permanent = {images.fingerprint for images in splits.values()}
         for images in splits.values():
             self.know(images)
+
+    def real(self, name: str) -> ImageSet:
+        """The real images of a split, or a share of its groups: "train", "showable", "train@0.25"."""
+        split, _, share = name.partition("@")
+        if not share:
+            return self.splits[split]
+
+        def cut() -> ImageSet:
+            from medsynth_ray.data.split import share_of_groups
+
+            whole = self.splits[split]
+            return whole.take(share_of_groups(whole.labels, whole.groups, float(share), self.seed("real_share")))
+
+        part: ImageSet = self.remember(f"real {name}", cut)
+        return part
 
     def seed(self, *parts: Any) -> int:
         """A seed of this sweep."""
@@ -141,7 +158,9 @@ class Bench:
         """What of a component decides its output: name, version, settings, and the content of what it needs."""
         name = f"identity {role} {spec.model_dump_json()}"
         if name not in self._built:
-            self._built[name] = component_identity(role, spec, baseline=self.config.mix.classifier)
+            self._built[name] = component_identity(
+                role, spec, baseline=self.config.mix.classifier, weights=self.weights
+            )
         found: dict[str, Any] = self._built[name]
         return found
 
@@ -162,6 +181,17 @@ class Bench:
 
     def baseline(self) -> Classifier:
         """The real-only classifier of the mix phase, fitted once; it never saw a synthetic image."""
+        spec = self.config.mix.classifier
+
+        def load() -> Classifier:
+            with self.store.folder(self._baseline_record(), "model/") as folder:
+                found: Classifier = type(self.configure("classifiers", spec)).component.load(folder)  # type: ignore[attr-defined]
+                return found
+
+        fitted: Classifier = self.remember("baseline", load)
+        return fitted
+
+    def _baseline_record(self) -> Record:
         spec, train = self.config.mix.classifier, self.splits["train"]
 
         def work(folder: Path) -> dict[str, Any]:
@@ -177,13 +207,7 @@ class Bench:
             "val": self.splits["val"].fingerprint, "train_seed": self.seed("train", 0),
         }  # fmt: skip
 
-        def load() -> Classifier:
-            with self.store.folder(self.unit("baseline", inputs, work), "model/") as folder:
-                found: Classifier = type(self.configure("classifiers", spec)).component.load(folder)  # type: ignore[attr-defined]
-                return found
-
-        fitted: Classifier = self.remember("baseline", load)
-        return fitted
+        return self.unit("baseline", inputs, work)
 
     def remember(self, key: str, make: Callable[[], Any], *, most: int = 8) -> Any:
         """`make()`, kept in this process for the next call with `key`."""
@@ -240,6 +264,8 @@ class Bench:
             return {"num_images": len(images), "dimensions": int(features.shape[1])}
 
         inputs = {"space": self.identity("spaces", space), "images": images.fingerprint}
+        if Baseline() in self.configure("spaces", space).needs():
+            inputs["baseline"] = self._baseline_record()["key"]  # its identity says how it is fitted, not on what
         return self.shelf.array(self.unit("features", inputs, work), "features.npy")
 
     def _embed(self, images: ImageSet, space: Spec) -> np.ndarray:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from medsynth_ray.engine.bench import Bench, save_npy
+from medsynth_ray.engine.canaries import Marks, make
 from medsynth_ray.engine.runtime import Checkpoints, UnitRuntime
 from medsynth_ray.engine.store import Record, Unit
 from medsynth_ray.errors import DataLeak
-from medsynth_ray.images import ImageSet
+from medsynth_ray.images import ImageSet, concat
 from medsynth_ray.protocols import UNKNOWN, Draw, Fitted, Generator, GeneratorConfig, Spec
 from medsynth_ray.seeds import image_seeds
 
@@ -44,17 +45,40 @@ class Source:
 
 
 def shown_parts(bench: Bench, sampler: Spec, real: str) -> tuple[ImageSet, ...]:
-    """What the generator is shown: the parts that the sampler makes of the split `real`.
+    """What the generator is shown: the parts that the sampler makes of the split `real`, and canaries among them.
 
     Raises:
         DataLeak: the sampler returned an image that is not in that split.
     """
+    return tuple(part for part, _ in _planted(bench, sampler, real))
+
+
+def marks(bench: Bench, source: Source) -> list[Marks]:
+    """The marks of the canaries in each part that the generator is shown; none where none are planted."""
+    return [found for _, found in _planted(bench, source.sampler, source.real) if found is not None]
+
+
+def _planted(bench: Bench, sampler: Spec, real: str) -> tuple[tuple[ImageSet, Marks | None], ...]:
+    parts, wanted = _selected(bench, sampler, real), bench.config.fit.canaries
+    if not wanted.count or real != "showable":
+        return tuple((part, None) for part in parts)
+
+    def plant() -> tuple[tuple[ImageSet, Marks], ...]:
+        made = [make(p, wanted.count, wanted.copies, bench.seed("canary", n)) for n, p in enumerate(parts)]
+        return tuple((concat([part, images]), found) for part, (images, found) in zip(parts, made, strict=True))
+
+    planted: tuple[tuple[ImageSet, Marks], ...] = bench.remember(f"planted {real} {_name(sampler)}", plant)
+    return planted
+
+
+def _selected(bench: Bench, sampler: Spec, real: str) -> tuple[ImageSet, ...]:
     train = bench.splits[real]
     row = {name: i for i, name in enumerate(map(str, train.ids))}
 
     def work(folder: Path) -> dict[str, Any]:
         config = bench.configure("samplers", sampler)
-        parts = config.build().select(train, seed=bench.seed("sampler"), runtime=bench.runtime(config, folder))
+        runtime = bench.runtime(config, folder)
+        parts = config.build().select(train, seed=bench.seed("sampler"), runtime=runtime)
         for number, part in enumerate(parts):
             strangers = [name for name in map(str, part.ids) if name not in row]
             if strangers:
@@ -62,7 +86,8 @@ def shown_parts(bench: Bench, sampler: Spec, real: str) -> tuple[ImageSet, ...]:
             save_npy(
                 folder / f"part-{number}.npy", np.array([row[name] for name in map(str, part.ids)], dtype=np.int64)
             )
-        return {"num_parts": len(parts), "counts": [part.counts().tolist() for part in parts]}
+        counts = [part.counts().tolist() for part in parts]
+        return {"num_parts": len(parts), "counts": counts, "curve": runtime.curve}
 
     inputs = {"sampler": bench.identity("samplers", sampler), "train": train.fingerprint, "seed": bench.seed("sampler")}
     key = Unit("shown", inputs).key

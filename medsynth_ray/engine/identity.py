@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import fsspec
 
 from medsynth_ray import registry
-from medsynth_ray.errors import ConfigError, WeightsMissing
+from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import Circuits, Features, Files, Fitted, Need, Spec, Weights
+from medsynth_ray.weights import file_sha256, resolve
 
 
-def component_identity(role: str, spec: Spec, *, baseline: Spec) -> dict[str, Any]:
+def component_identity(
+    role: str, spec: Spec, *, baseline: Spec, weights: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Name, version and settings of a component, and the content of what it needs.
 
-    baseline: the sweep's classifier, which is what a component gets that needs one.
+    baseline: the sweep's classifier, which is what a component gets that needs one. weights: sha256 of weights whose
+    file need not be here, by name.
 
     Raises:
         ConfigError: unknown component or setting.
@@ -27,48 +31,27 @@ def component_identity(role: str, spec: Spec, *, baseline: Spec) -> dict[str, An
     config = registry.configure(role, spec)
     return {
         "role": role, "use": spec.use, "version": type(config).component.version, "config": config.identity(),
-        "needs": [_need_identity(need, baseline) for need in config.needs()],
+        "needs": [_need_identity(need, baseline, weights or {}) for need in config.needs()],
     }  # fmt: skip
 
 
-def _need_identity(need: Need, baseline: Spec) -> Any:
+def _need_identity(need: Need, baseline: Spec, weights: Mapping[str, str]) -> Any:
+    def identity(role: str, spec: Spec) -> dict[str, Any]:
+        return component_identity(role, spec, baseline=baseline, weights=weights)
+
     match need:
         case Features(space):
-            return ["features", component_identity("spaces", space, baseline=baseline)]
+            return ["features", identity("spaces", space)]
         case Weights(name):
-            return ["weights", file_sha256(local_weights(name))]
+            return ["weights", weights.get(name) or file_sha256(resolve(name))]
         case Files(root):
             return ["files", tree_sha256(root)]
         case Fitted(generator):
-            return ["fitted", generator and component_identity("generators", generator, baseline=baseline)]
+            return ["fitted", generator and identity("generators", generator)]
         case Circuits(runner):
             return ["circuits", runner.model_dump(mode="json")]
         case _:
-            return ["baseline", component_identity("classifiers", baseline, baseline=baseline)]
-
-
-def local_weights(name: str) -> Path:
-    """The local path of weights.
-
-    Raises:
-        WeightsMissing: there is no such file.
-    """
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise WeightsMissing(f"weights file {str(path)!r} does not exist")
-    return path
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a local file; read again only when its size or time of change moved."""
-    state = path.stat()
-    return _file_sha256(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            return ["baseline", identity("classifiers", baseline)]
 
 
 def tree_sha256(root: str) -> str:

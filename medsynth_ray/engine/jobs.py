@@ -82,6 +82,7 @@ class Jobs:
             "metric": self._identity("metrics", fit.quality.metric),
             "metrics": [self._identity("metrics", m) for m in fit.metrics.values()],
             "space": self._identity("spaces", fit.quality.space), "shard_images": fit.shard_images,
+            "spaces": [self._identity("spaces", s) for s in fit.spaces.values()],
             "max_oversample": fit.max_oversample, "fit_seed": fit_seed, "demand": demand,
         }  # fmt: skip
         tags = {"phase": "pool", "generator": label, **self._parameters(arm)}
@@ -92,28 +93,28 @@ class Jobs:
         self,
         name: str,
         *,
-        pool: str | None,
-        mixer: str | None,
-        ratio: float | None,
         phase: str,
         repeats: list[int],
+        pool: str | None = None,
+        mixer: str | None = None,
+        ratio: float | None = None,
         label: str = "",
         arm: Arm | None = None,
         real: str = "train",
     ) -> Job:
-        """One arm for some repeats, on val in mix, on test in confirm.
+        """One arm for some repeats: on val in mix and pilot, on test in confirm.
 
-        pool: key of its `kept` unit; None: no pool. real: the split of the real images that are learnt from.
+        pool: key of its `kept` unit; None: no pool. real: the real images that are learnt from, see `Bench.real`.
         """
-        on = {"mix": "val", "confirm": "test"}[phase]
-        classifier = getattr(self.config, phase).classifier
+        on, whose = {"mix": ("val", "mix"), "pilot": ("val", "confirm"), "confirm": ("test", "confirm")}[phase]
+        classifier = getattr(self.config, whose).classifier
         spec = None if mixer is None else self.config.mix.mixers[mixer]
         args = {
             "pool": pool, "mixer": None if spec is None else spec.model_dump(mode="json"), "ratio": ratio,
             "classifier": classifier.model_dump(mode="json"), "on": on, "repeats": repeats, "real": real,
         }  # fmt: skip
         inputs = {
-            **self._base(), "real": self.fingerprints[real],
+            **self._base(), "real": [self.fingerprints[real.partition("@")[0]], real.partition("@")[2]],
             "mixer": None if spec is None else self._identity("mixers", spec),
             "classifier": self._identity("classifiers", classifier), "on": self.fingerprints[on],
             "pool": pool, "ratio": ratio, "repeats": repeats,
@@ -122,7 +123,7 @@ class Jobs:
             "phase": phase, "arm": name, "generator": label, "mixer": mixer or "", "ratio": ratio or 0.0,
             **({} if arm is None else self._parameters(arm)),
         }  # fmt: skip
-        shown = name if phase == "mix" else f"confirm {name} {repeats}"
+        shown = name if phase != "confirm" else f"confirm {name} {repeats}"
         return Job("score", shown, args, inputs, tags)
 
     def _parameters(self, arm: Arm) -> dict[str, Any]:
@@ -136,7 +137,7 @@ class Jobs:
         """
         found: list[Spec] = []
         if "fit" in roles:
-            found.append(self.config.fit.quality.space)
+            found += [self.config.fit.quality.space, *self.config.fit.spaces.values()]
             for label in self.config.generators:
                 for spec in self.config.gates_of(label).values():
                     found += self._declared("gates", spec)
@@ -172,6 +173,7 @@ class Jobs:
                 label: self._identity("gates", Spec.model_validate(spec)) for label, spec in arm["gates"].items()
             },
             "bases": bases,
+            "canaries": self.config.fit.canaries.model_dump() if arm["real"] == "showable" else None,
         }
 
     def _identity(self, role: str, spec: Spec) -> Any:

@@ -96,7 +96,7 @@ class Journal:
     def _image_numbers(self, result: dict[str, Any]) -> list[tuple[str, float, int]]:
         numbers = [(f"quality/{m['name']}", float(m["value"]), 0) for m in result["measured"] if m["value"] is not None]
         for label, gate in result["gates"].items():
-            section = "privacy" if label.startswith(("near_copy", "membership")) else "gates"
+            section = "privacy" if label.startswith(("near_copy", "membership", "canaries")) else "gates"
             numbers += [(f"{section}/{label}_{k}", float(v), 0) for k, v in gate["numbers"].items()]
             numbers.append((f"{section}/{label}_passed", float(gate["passed"]), 0))
         return numbers

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from medsynth_ray.engine import canaries
+from medsynth_ray.engine import fits as fitting
 from medsynth_ray.engine.bench import Bench, save_npy
+from medsynth_ray.engine.canaries import Marks
 from medsynth_ray.engine.fits import Source, generators, shown_parts
 from medsynth_ray.engine.store import Record
 from medsynth_ray.images import ImageSet, concat
@@ -18,6 +21,8 @@ from medsynth_ray.protocols import UNKNOWN, Draw, Pool, Spec
 from medsynth_ray.seeds import image_seeds
 
 PREVIEWS_PER_CLASS = 6
+NUM_GHOSTS = 399
+"""Canaries' marks that are not planted: what chance looks like."""
 
 
 # --- draw
@@ -170,6 +175,11 @@ def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, fold
             }
             for f in said.flagged
         ]
+    for number, marks in enumerate(fitting.marks(bench, source)):
+        label = f"canaries_{number}"
+        gates[label], unmarked = _look_for_canaries(bench, pool, marks, number)
+        keep &= unmarked
+        reasons += [] if gates[label]["passed"] else [f"{label}: {gates[label]['reason']}"]
     leaked = held_out_copies(bench, pool)
     if leaked:
         reasons.append(f"{leaked} images are exact copies of val or test images")
@@ -180,6 +190,25 @@ def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, fold
         "has_sources": bool((pool.source_ids != "").any()),
     }  # fmt: skip
     return Judged(keep, not reasons, summary)
+
+
+def _look_for_canaries(bench: Bench, pool: Pool, marks: Marks, number: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Whether the canaries of part `number` came back, as the JSON of a gate, and which images hold none: bool (N,)."""
+    ghosts = canaries.ghosts(bench.splits["showable"], NUM_GHOSTS, bench.seed("ghost", number))
+    found = canaries.came_back(pool.images, marks, ghosts)
+    unmarked = ~canaries.matching(pool.images, marks, found.threshold)
+    reason = f"{len(found.returned)} of {found.planted} planted canaries came back" if found.returned else ""
+    numbers = {
+        "planted": found.planted, "copies": found.copies, "returned": len(found.returned),
+        "above_chance": len(found.above_chance), "expected_above_chance": found.expected, "p": found.p,
+        "best_score": max(row["score"] for row in found.best), "chance_score": found.chance,
+        "returned_score": found.threshold,
+    }  # fmt: skip
+    said = {
+        "passed": not reason, "reason": reason, "kept": int(unmarked.sum()), "judged": len(pool),
+        "numbers": {name: float(value) for name, value in numbers.items()},
+    }  # fmt: skip
+    return said, unmarked
 
 
 def held_out_copies(bench: Bench, pool: Pool) -> int:
@@ -203,22 +232,24 @@ def measure(bench: Bench, metric: Spec, space: Spec, images: ImageSet) -> dict[s
             .measure(reference, synthetic, space=label, seed=bench.seed("metric"))
         )
     except ValueError as error:
-        return {
-            "name": f"{metric.use}_{label}",
-            "value": None,
-            "low": None,
-            "high": None,
-            "details": {},
-            "reason": str(error),
+        nothing: dict[str, Any] = {"value": None, "low": None, "high": None, "details": {}}
+        return {"name": f"{metric.use}_{label}", **nothing, "reason": str(error)}
+    return {**asdict(said), "reason": ""}
+
+
+def measure_all(bench: Bench, images: ImageSet) -> list[dict[str, Any]]:
+    """Every metric in every space, over all classes, and `per_class`: one row for each class with its `label`."""
+    fit = bench.config.fit
+    spaces = {space.model_dump_json(): space for space in (fit.quality.space, *fit.spaces.values())}
+    labels = [int(c) for c in np.unique(images.labels)]
+    return [
+        {
+            **measure(bench, metric, space, images),
+            "per_class": [{"label": c, **measure(bench, metric, space, images.of_class(c))} for c in labels],
         }
-    return {
-        "name": said.name,
-        "value": said.value,
-        "low": said.low,
-        "high": said.high,
-        "details": said.details,
-        "reason": "",
-    }
+        for space in spaces.values()
+        for metric in fit.metrics.values()
+    ]
 
 
 def unseen(bench: Bench, images: ImageSet) -> ImageSet:
@@ -238,8 +269,7 @@ def like_val(bench: Bench, pool: Pool) -> ImageSet:
 
 def kept(bench: Bench, source: Source, fits: Sequence[Record], parts: Sequence[Record]) -> Record:
     """The judgement of a grown pool as a unit: which images may be used, and its numbers."""
-    quality = bench.config.fit.quality
-    metrics = bench.config.fit.metrics
+    fit = bench.config.fit
 
     def work(folder: Path) -> dict[str, Any]:
         pool = _from_shards(bench, parts, bench.seed("pool", source.fit_seed))
@@ -247,12 +277,13 @@ def kept(bench: Bench, source: Source, fits: Sequence[Record], parts: Sequence[R
         save_npy(folder / "keep.npy", judged.keep)
         save_previews(pool.images, folder, judged.keep)
         usable = like_val(bench, pool.take(judged.keep))
-        return {**judged.summary, "measured": [measure(bench, m, quality.space, usable) for m in metrics.values()]}
+        return {**judged.summary, "measured": measure_all(bench, usable)}
 
     inputs = {
         "shards": [p["key"] for p in parts], "gates": gate_identities(bench, source),
-        "metrics": [bench.identity("metrics", m) for m in metrics.values()],
-        "space": bench.identity("spaces", quality.space), "val": bench.splits["val"].fingerprint,
+        "metrics": [bench.identity("metrics", m) for m in fit.metrics.values()],
+        "spaces": [bench.identity("spaces", s) for s in (fit.quality.space, *fit.spaces.values())],
+        "val": bench.splits["val"].fingerprint,
         "test": bench.splits["test"].fingerprint, "train": bench.splits["train"].fingerprint, "seed": bench.config.seed,
         "pool_seed": bench.seed("pool", source.fit_seed),
     }  # fmt: skip
@@ -321,7 +352,7 @@ def save_previews(images: ImageSet, folder: Path, keep: np.ndarray) -> None:
 
 def mixed(bench: Bench, real: str, pool_key: str | None, mixer: Spec | None, ratio: float | None) -> ImageSet:
     """The training set of an arm: the images of the split `real`, and synthetic ones."""
-    train = bench.splits[real]
+    train = bench.real(real)
     if pool_key is None or mixer is None:
         return train
     pool = load_pool(bench, pool_key)
@@ -331,4 +362,4 @@ def mixed(bench: Bench, real: str, pool_key: str | None, mixer: Spec | None, rat
 
 def count_synthetic(bench: Bench, real: str, images: ImageSet) -> int:
     """How many images of a mixed set are synthetic."""
-    return int((~np.isin(images.ids, bench.splits[real].ids)).sum())
+    return int((~np.isin(images.ids, bench.real(real).ids)).sum())

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medsynth_ray import registry
-from medsynth_ray.engine.identity import local_weights
 from medsynth_ray.engine.store import Record, Store, Unit
+from medsynth_ray.engine.weights import located
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import (
@@ -112,9 +112,9 @@ class UnitRuntime:
         return self._fitted(generator)
 
     def weights(self, name: str) -> Path:
-        """Local path of declared weights."""
+        """Local path of declared weights; from the store where this node lacks the file."""
         self._declared(Weights(name))
-        return local_weights(name)
+        return located(self._bench.store, name, self._bench.weights.get(name))
 
     def circuits(self) -> CircuitRunner:
         """The declared circuit runner.

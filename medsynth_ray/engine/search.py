@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medsynth_ray.config import SearchConfig
+from medsynth_ray.sections import SearchConfig
 from medsynth_ray.seeds import derive, rng
 from medsynth_ray.space import Choice, IntRange, LogUniform, Space, Uniform
 

@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import ray
 from ray import tune
 
 from medsynth_ray import errors
-from medsynth_ray.config import RuntimeConfig, SweepConfig, num_workers
+from medsynth_ray.config import SweepConfig
 from medsynth_ray.engine.bench import Bench
 from medsynth_ray.engine.ledger import Ledger
 from medsynth_ray.engine.plan import Job, Schedule
@@ -27,6 +27,7 @@ from medsynth_ray.engine.store import Store
 from medsynth_ray.engine.work import run_job, stop_asked
 from medsynth_ray.errors import ConfigError, DeviceUnavailable, MedsynthError
 from medsynth_ray.images import ImageSet
+from medsynth_ray.sections import RuntimeConfig, num_workers
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
@@ -99,10 +100,13 @@ def run(
     splits: dict[str, ImageSet],
     ledger: Ledger,
     *,
+    weights: Mapping[str, str] | None = None,
     on_start: Callable[[Job], None] = lambda job: None,
     on_end: Callable[[Job], None] = lambda job: None,
 ) -> Ended:
     """Run everything that the schedule still misses.
+
+    weights: name -> sha256 of those that trials need; a node that lacks the file takes it from the store.
 
     Raises:
         DeviceUnavailable: the cluster cannot run one trial.
@@ -114,7 +118,7 @@ def run(
         shelf = ShelfActor.remote(store.url)  # type: ignore[attr-defined]
         setting = {
             "config": config.model_dump_json(), "store": store.url, "sweep_id": config.sweep_id, "epoch": ledger.epoch,
-            "splits": [ray.put(splits)], "shelf": shelf, "pid": os.getpid(),
+            "splits": [ray.put(splits)], "shelf": shelf, "pid": os.getpid(), "weights": dict(weights or {}),
         }  # fmt: skip
         searcher = _searcher(schedule, store, ledger, ended, on_start, on_end)
         trainable = tune.with_resources(
@@ -257,6 +261,7 @@ def _bench(setting: dict[str, Any]) -> Bench:
         stop = stop_asked(store, setting["sweep_id"], setting["epoch"])
         _BENCHES.clear()
         _BENCHES[place] = Bench(
-            config, store, ray.get(setting["splits"][0]), shelf=RayShelf(setting["shelf"], store), stop=stop
-        )
+            config, store, ray.get(setting["splits"][0]), shelf=RayShelf(setting["shelf"], store),
+            weights=setting["weights"], stop=stop,
+        )  # fmt: skip
     return _BENCHES[place]

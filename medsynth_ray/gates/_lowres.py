@@ -12,7 +12,7 @@ def lowres(pixels: np.ndarray, side_px: int) -> np.ndarray:
 
     Row i depends on image i alone, to the last bit.
     """
-    rows, columns = (_area_weights(size, side_px) for size in pixels.shape[1:3])
+    rows, columns = (area_weights(size, side_px) for size in pixels.shape[1:3])
     size = max(1, _CHUNK_VALUES // max(1, int(np.prod(pixels.shape[1:]))))
     small = np.empty((len(pixels), side_px, side_px))
     for start in range(0, len(pixels), size):
@@ -21,9 +21,12 @@ def lowres(pixels: np.ndarray, side_px: int) -> np.ndarray:
     return small
 
 
-def _area_weights(size: int, side: int) -> np.ndarray:
-    """(side, size): the share of each of `size` pixels in each of `side` equal areas; rows sum to 1."""
-    edges = np.linspace(0.0, size, side + 1)
+def area_weights(size: int, side: int, *, window: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
+    """(side, size): the share of each of `size` pixels in each of `side` equal parts of a window; rows sum to 1.
+
+    window: where it begins and ends, in shares of the whole, within [0, 1].
+    """
+    edges = np.linspace(window[0] * size, window[1] * size, side + 1)
     pixel = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     weights = np.maximum(overlap, 0.0)

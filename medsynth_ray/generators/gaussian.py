@@ -5,6 +5,8 @@ class mean, found by block power iteration (Halko, Martinsson, Tropp, arXiv:0909
 root of the class covariance in that basis, shrunk towards the pooled one (Friedman 1989, "Regularized discriminant
 analysis", eq. 16). What lies outside the basis is not drawn: images are smooth.
 
+As a density (`loss`) it is probabilistic PCA (Tipping and Bishop 1999) with the class covariance inside the basis.
+
 P pixels of all channels, n images, K classes, k components. Arithmetic is float64, so that images rounded to bytes do
 not depend on how many are drawn at a time.
 """
@@ -28,6 +30,7 @@ from medsynth_ray.seeds import rng
 from medsynth_ray.space import IntRange, Space, Uniform
 
 _CHUNK_VALUES = 4_000_000
+_ROUNDING_VARIANCE = 1 / 12
 
 
 class Gaussian(Component):
@@ -101,6 +104,25 @@ class Gaussian(Component):
         """
         yield from in_shards(draw, self._paint, runtime=runtime)
 
+    def loss(self, images: ImageSet, *, seed: int, runtime: Runtime) -> np.ndarray:
+        """Negative log density of each image in nats, given its label: float32 (N,). The seed plays no part.
+
+        Outside the basis every direction has one variance, the mean of what the basis left over in the shown images.
+        1/12 is added to all variances, that of rounding to whole levels. `temperature` is of drawing: it plays no part.
+        A class that was not shown has the pooled covariance about black.
+
+        Raises:
+            Stopped: the runtime asked for it.
+        """
+        density = _Density(self._tensors)
+        losses, size = np.empty(len(images), dtype=np.float32), max(1, _CHUNK_VALUES // density.num_pixels)
+        for start in range(0, len(images), size):
+            if runtime.stopped():
+                raise Stopped(f"gaussian stopped after the loss of {start} of {len(images)} images")
+            part = slice(start, start + size)
+            losses[part] = density.losses(images.pixels[part].reshape(-1, density.num_pixels), images.labels[part])
+        return losses
+
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors."""
         self.save_config(folder)
@@ -168,8 +190,10 @@ class _Deviations:
         return basis, nuclear / self.total if self.total else 1.0
 
     def model(self, basis: np.ndarray, shrinkage: float) -> dict[str, np.ndarray]:
-        """What is saved: means (K, P), basis (P, k), roots (K, k, k) of the class covariances."""
+        """What is saved: means (K, P), basis (P, k), roots (K, k, k) of the class covariances, what is left over."""
         scores = np.concatenate([chunk @ basis for chunk in self._chunks()])
+        num_left = max(len(self.flat) - int((self.counts > 0).sum()), 1) * max(self.num_pixels - basis.shape[1], 1)
+        residual_variance = max(self.total - float(np.square(scores).sum()), 0.0) / num_left
         scatters = np.stack([s.T @ s for s in (scores[self.shown.labels == c] for c in range(self.shown.num_classes))])
         roots = np.stack([_root(c) for c in shrunk_covariances(scatters, self.counts, shrinkage)])
         return {
@@ -178,7 +202,33 @@ class _Deviations:
             "roots": roots.astype(np.float32),
             "counts": self.counts,
             "image_shape": np.array(self.shown.image_shape),
+            "residual_variance": np.array([residual_variance]),
         }
+
+
+class _Density:
+    """The Gaussian of each class over all pixels: its covariance in the basis, one variance outside."""
+
+    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+        self.means, self.basis, roots = (tensors[name].astype(np.float64) for name in ("means", "basis", "roots"))
+        self.num_pixels, num_components = self.basis.shape
+        covariances = roots @ roots + _ROUNDING_VARIANCE * np.eye(num_components)
+        self.inverses = np.linalg.inv(covariances)
+        self.variance = float(tensors["residual_variance"][0]) + _ROUNDING_VARIANCE
+        outside = (self.num_pixels - num_components) * math.log(self.variance)
+        self.log_scales = np.linalg.slogdet(covariances)[1] + outside + self.num_pixels * math.log(2.0 * math.pi)
+
+    def losses(self, flat: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Negative log density (N,) of images (N, P)."""
+        deviations = flat - self.means[labels]
+        scores = deviations @ self.basis
+        outside = np.maximum(np.square(deviations).sum(axis=1) - np.square(scores).sum(axis=1), 0.0)
+        inside = np.empty(len(flat))
+        for label in np.unique(labels):
+            own = labels == label
+            inside[own] = (scores[own] @ self.inverses[label] * scores[own]).sum(axis=1)
+        losses: np.ndarray = 0.5 * (inside + outside / self.variance + self.log_scales[labels])
+        return losses
 
 
 def shrunk_covariances(scatters: np.ndarray, counts: np.ndarray, shrinkage: float) -> np.ndarray:

@@ -19,13 +19,16 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from medsynth_ray.errors import Stopped
 from medsynth_ray.generators._latent import LatentConfig, LatentGenerator
 from medsynth_ray.generators._training import Trainee
-from medsynth_ray.images import ImageSet, batches
+from medsynth_ray.images import ImageSet, to_unit_range
 from medsynth_ray.protocols import Runtime
 from medsynth_ray.seeds import derive
 from medsynth_ray.space import IntRange, LogUniform, Space
 
+_LOSS_BATCH = 64
+_LOSS_DRAWS = 4
 _PAPER = {"conditional": False, "latent_dim": 128, "hidden_dim": 2048, "beta": 1.0}
 _PRESETS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -85,17 +88,30 @@ class Vae(LatentGenerator):
         return _Ascent(self.config, network)
 
     def loss(self, images: ImageSet, *, seed: int, runtime: Runtime) -> np.ndarray:
-        """Negative evidence bound of each image in nats, with one draw of z from `seed` and beta 1: float32 (N,)."""
+        """Negative evidence bound of each image in nats, given its label, with beta 1: float32 (N,).
+
+        The mean over a few draws of z by `seed`, the same for all images: what one gets does not hang on its place.
+
+        Raises:
+            Stopped: the runtime asked for it.
+        """
         network = self._network.to(runtime.device)
         assert isinstance(network, Autoencoder)
         noise = torch.Generator().manual_seed(derive(seed, "loss"))
-        losses = [np.empty(0, dtype=np.float32)]
-        for x, labels, _ in batches(images, batch_size=64, seed=None):
-            x_NCHW, labels_N = torch.from_numpy(x).to(runtime.device), torch.tensor(labels).to(runtime.device)
+        draws = torch.randn((_LOSS_DRAWS, self.config.latent_dim), generator=noise).to(runtime.device)
+        losses = np.empty(len(images), dtype=np.float32)
+        for start in range(0, len(images), _LOSS_BATCH):
+            if runtime.stopped():
+                raise Stopped(f"vae stopped after the loss of {start} of {len(images)} images")
+            # The last batch is filled up: the rounding of float kernels depends on the size of the batch.
+            rows = np.minimum(np.arange(start, start + _LOSS_BATCH), len(images) - 1)
+            x_NCHW = torch.from_numpy(to_unit_range(images.pixels[rows])).to(runtime.device)
+            labels = torch.tensor(images.labels[rows]).to(runtime.device)
             with torch.no_grad():
-                reconstruction, divergence = network.bound(x_NCHW, labels_N, noise)
-            losses.append((reconstruction + divergence).cpu().numpy())
-        return np.concatenate(losses)
+                terms = [torch.stack(network.bound(x_NCHW, labels, draw.expand(_LOSS_BATCH, -1))) for draw in draws]
+            bounds = torch.stack(terms).sum(dim=1).mean(dim=0).cpu().numpy()
+            losses[start : start + _LOSS_BATCH] = bounds[: len(images) - start]
+        return losses
 
 
 class Autoencoder(nn.Module):
@@ -115,13 +131,17 @@ class Autoencoder(nn.Module):
         return (2.0 * logits_NP.float().sigmoid() - 1.0).view(-1, *self._shape_CHW)
 
     def bound(
-        self, x_NCHW: torch.Tensor, labels: torch.Tensor, noise: torch.Generator
+        self, x_NCHW: torch.Tensor, labels: torch.Tensor, noise: torch.Generator | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reconstruction and Kullback-Leibler term of the negative evidence bound, in nats: two of shape (N,)."""
+        """Reconstruction and Kullback-Leibler term of the negative evidence bound, in nats: two of shape (N,).
+
+        noise: what standard normal draws (N, L) come from, or the draws.
+        """
         x_NP = x_NCHW.flatten(1) * 0.5 + 0.5
         mean, log_variance = self.encoder(self._beside(x_NP, labels)).float().chunk(2, dim=1)
-        draw = torch.randn(mean.shape, generator=noise).to(mean.device)
-        logits_NP = self.decoder(self._beside(mean + (0.5 * log_variance).exp() * draw, labels)).float()
+        if isinstance(noise, torch.Generator):
+            noise = torch.randn(mean.shape, generator=noise).to(mean.device)
+        logits_NP = self.decoder(self._beside(mean + (0.5 * log_variance).exp() * noise, labels)).float()
         reconstruction = F.binary_cross_entropy_with_logits(logits_NP, x_NP, reduction="none").sum(dim=1)
         divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1.0).sum(dim=1)
         return reconstruction, divergence

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medsynth_ray.report._svg import FAINT, INK, PALETTE, Titles, name_rows, svg
-from medsynth_ray.report.tables import REAL_ONLY, fmt, interval, mark_id, settings, words
+from medsynth_ray.report.tables import REAL_ONLY, fmt, interval, mark_id, metric_words, settings
 from medsynth_ray.report.view import ReportView, Row
 
 
@@ -19,7 +19,7 @@ def forest(view: ReportView) -> str:
     if not comparisons:
         return ""
     assert view.verdict is not None
-    effect, metric = view.verdict["effect"], words(view.verdict["metric"])
+    effect, metric = view.verdict["effect"], metric_words(view, view.verdict["metric"])
 
     def draw(figure: Figure) -> Titles:
         axes = figure.subplots()
@@ -61,7 +61,7 @@ def scores(view: ReportView) -> str:
             color = PALETTE[0] if row["role"] == "candidate" else FAINT
             _score_row(axes, y, row, color, floor=min(shown, default=0.0))
         name_rows(axes, [row["arm"] for row in rows])
-        axes.set_xlabel(f"{words(rows[0]['metric'])} (locked test)")
+        axes.set_xlabel(f"{metric_words(view, rows[0]['metric'])} (locked test)")
         return _titles(rows)
 
     return svg(draw, "scores", 0.8 + 0.5 * len(rows), "Scores of the arms on the locked test")
@@ -102,7 +102,7 @@ def gain(view: ReportView) -> str:
             _line(axes, members, look["color"], shift, "--" if look["dashed"] else "-")
         _unscored(axes, rows)
         axes.set_xlabel("share of synthetic images in the training set")
-        axes.set_ylabel(f"{words(rows[0]['metric'])} (val)")
+        axes.set_ylabel(f"{metric_words(view, rows[0]['metric'])} (val)")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         return _titles(rows)
 

@@ -13,7 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from medsynth_ray.report import data_tables, figures, pool_figures, published, tables
+from medsynth_ray.report import data_tables, evidence, evidence_figures, figures, pool_figures, published, tables
+from medsynth_ray.report.readers.section import readers_section
 from medsynth_ray.report.view import REAL, CheckpointPreview, NearCopy, ReportView
 
 MAX_PREVIEW_PX = 128
@@ -23,6 +24,7 @@ MAX_NEAR_COPIES = 12
 MAX_CHECKPOINTS = 6
 MAX_CHECKPOINT_IMAGES = 2
 MAX_THUMBNAIL_PX = 64
+MAX_FLIP_PX = 96
 MAX_THUMBNAILS = 8
 """Of one finding."""
 
@@ -33,6 +35,7 @@ MEANING = {
     "harms": "Training with these synthetic images is worse than training on the real ones alone.",
     "no_evidence": "Against some control it did not win, and a gain as large as the stated effect is excluded there.",
     "cannot_tell": "Neither a gain nor its absence is shown: the stated effect stays possible.",
+    "as_published": "A study as most are published: what it would report, and why that is no evidence.",
     "no_candidate": "There is nothing to compare: the sentence says why.",
 }
 
@@ -60,6 +63,7 @@ def render(view: ReportView) -> str:
         **_charts(view),
         **_tables(view),
         **_images(view),
+        readers=readers_section(view.readers) if view.readers else "",
     )
 
 
@@ -90,11 +94,16 @@ def png_uri(image: np.ndarray, max_px: int) -> str:
 def _charts(view: ReportView) -> dict[str, Any]:
     drawn = {name: getattr(figures, name)(view) for name in ("forest", "scores", "gain")}
     drawn |= {name: getattr(pool_figures, name)(view) for name in ("nearness", "quality", "curve", "halving")}
+    drawn |= {
+        name: getattr(evidence_figures, name)(view) for name in ("reliability", "subgroup_forest", "learning_curve")
+    }
     return {
         **{name: Markup(svg) for name, svg in drawn.items()},
         "legend": figures.legend(view),
         "curve_legend": pool_figures.curve_legend(view),
         "curve_floor": pool_figures.curve_floor(view),
+        "before_color": evidence_figures.BEFORE,
+        "after_color": evidence_figures.AFTER,
     }
 
 
@@ -121,6 +130,12 @@ def _tables(view: ReportView) -> dict[str, Any]:
         "class_colors": data_tables.class_colors(view),
         "counts": data_tables.count_rows(view),
         "findings": data_tables.finding_groups(view),
+        "detail": evidence.detail(view),
+        "curve_split": evidence_figures.split_of(view),
+        "curve_metric": evidence_figures.metric_of(view),
+        "metric_words": partial(tables.metric_words, view),
+        "level": tables.level_text(view),
+        "family": tables.family_line(view),
     }
 
 
@@ -136,6 +151,7 @@ def _images(view: ReportView) -> dict[str, Any]:
         "cells": cells,
         "checkpoints": _checkpoints(view),
         "thumbnails": partial(_thumbnails, view),
+        "flip_pictures": {name: png_uri(view.flip_images[name], MAX_FLIP_PX) for name in evidence.shown_flips(view)},
         "copies": [_copy(pair) for pair in sorted(view.near_copies, key=lambda c: c.score)[:MAX_NEAR_COPIES]],
     }
 

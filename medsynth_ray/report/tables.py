@@ -10,7 +10,7 @@ from medsynth_ray.report.view import ReportView, Row
 NONE = "–"
 """Shown where there is no value."""
 
-PRIVACY_GATES = ("near_copy", "membership")
+PRIVACY_GATES = ("near_copy", "membership", "canaries")
 """Gates whose label begins so judge privacy, where a generator's row does not say (`near_copy_judged`)."""
 
 REAL_ONLY = "real_only"
@@ -65,7 +65,35 @@ def _setting(value: Any) -> str:
 
 def words(name: str) -> str:
     """`balanced_accuracy` -> "balanced accuracy"."""
-    return name.replace("_", " ").replace(" f1", " F1")
+    return name.replace("_", " ").replace(" f1", " F1").replace(" auc", " AUC")
+
+
+def metric_words(view: ReportView, name: str) -> str:
+    """`words` of a metric; `sensitivity_at_0.90/1` -> "sensitivity at specificity 0.90 (melanoma)"."""
+    found = re.fullmatch(r"sensitivity_at_([\d.]+)/(\d+)", name)
+    if not found:
+        return words(name)
+    label = int(found[2])
+    of = view.class_names[label] if label < len(view.class_names) else f"class {label}"
+    return f"sensitivity at specificity {found[1]} ({of})"
+
+
+def level_text(view: ReportView) -> str:
+    """Level of the intervals that decide: `95 %`, more where the sweep confirms several arms."""
+    levels = [item.get("level", 0.95) for item in (view.verdict or {}).get("comparisons", [])]
+    return f"{100 * max(levels, default=0.95):.4g} %"
+
+
+def family_line(view: ReportView) -> str:
+    """What changes where the sweep confirms several arms; "" for one."""
+    verdict = view.verdict or {}
+    num = verdict.get("num_arms", 1)
+    if num < 2 or not verdict["comparisons"]:
+        return ""
+    return (
+        f"The sweep confirms {num} arms, which have {num} chances: intervals are at level {level_text(view)}, and the "
+        f"largest p of this arm, adjusted by Holm over the arms, is {fmt(verdict['p_adjusted'])}."
+    )
 
 
 def mark_id(row: Row) -> str:

@@ -81,6 +81,12 @@ class ReportView:
     counts: split -> images of each class (K,). power: `Power.to_json()`.
     looks: how many sweeps opened the locked test of these images: 1 after one confirm, whatever its arms and repeats.
     run: started, hours, trials, failed, workers, host, versions and whatever else is worth telling.
+    evidence: `stats.evidence.describe` of the confirmed arms, None before the locked test was opened.
+    flip_images: id -> uint8 (H, W, C) of test images named in `evidence.flips`; empty where real images are withheld.
+    learning_curve: of real only: points (rows with num_images, mean, low, high; low and high may be None), winner (the
+    same with num_train, real and synthetic, in place of num_images; or None), sentence; metric and split (val | test)
+    may be left out (those of the verdict, test).
+    readers: what readers made of real and synthetic images: `readers.scored`, None without a reader study.
     """
 
     name: str
@@ -107,3 +113,7 @@ class ReportView:
     config_yaml: str = ""
     command: str = ""
     run: Row = field(default_factory=dict)
+    evidence: Row | None = None
+    flip_images: dict[str, np.ndarray] = field(default_factory=dict)
+    learning_curve: Row | None = None
+    readers: Row | None = None

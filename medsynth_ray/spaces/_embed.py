@@ -1,13 +1,14 @@
 """A feature space that is one torch network: batches of one fixed size, so that row i depends on image i alone.
 
 Matrix products may round differently for another number of rows; the last batch is therefore filled up with black
-images, and a batch never shrinks. Letters in names: N images, H x W pixels, C channels.
+images, and a batch never shrinks. Images of different sizes may share a batch: `embed_each` scales one by one.
+Letters in names: N images, H x W pixels, C channels.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,8 @@ from torch import nn
 from medsynth_ray.errors import ConfigError, Stopped
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Component, Runtime
+
+_BLACK = np.zeros((32, 32, 1), dtype=np.uint8)
 
 
 class NetworkSpace(Component):
@@ -41,23 +44,43 @@ class NetworkSpace(Component):
 
     def embed(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
         """Features float32 (N, D)."""
+        buffer = np.zeros((self.config.batch_size, *images.image_shape), dtype=np.uint8)
+
+        def batch(start: int) -> torch.Tensor:
+            part = images.pixels[start : start + len(buffer)]
+            buffer[: len(part)], buffer[len(part) :] = part, 0
+            return self.prepare(buffer)
+
+        return self._embedded(batch, len(images), runtime)
+
+    def embed_each(self, pixels: Sequence[np.ndarray], *, runtime: Runtime) -> np.ndarray:
+        """Features float32 (N, D) of uint8 (H, W, 1 or 3) images of any sizes."""
+        size = self.config.batch_size
+
+        def batch(start: int) -> torch.Tensor:
+            part = [*pixels[start : start + size], *[_BLACK] * size][:size]
+            return torch.cat([self.prepare(np.array(image)[None]) for image in part])
+
+        return self._embedded(batch, len(pixels), runtime)
+
+    def _embedded(self, batch: Callable[[int], torch.Tensor], num: int, runtime: Runtime) -> np.ndarray:
+        """Features of `num` images; batch: first image -> the network's input for a full batch."""
         with _own_state(runtime.num_threads), torch.inference_mode():
             if self._network is None:
                 network = self.make_network(runtime).eval()
                 self._network = network.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return np.concatenate(list(self._batches(self._network, images, runtime)))
+            return np.concatenate(list(self._batches(self._network, batch, num, runtime)))
 
-    def _batches(self, network: nn.Module, images: ImageSet, runtime: Runtime) -> Iterator[np.ndarray]:
-        size = self.config.batch_size
-        buffer = np.zeros((size, *images.image_shape), dtype=np.uint8)
-        for start in range(0, max(len(images), 1), size):
+    def _batches(
+        self, network: nn.Module, batch: Callable[[int], torch.Tensor], num: int, runtime: Runtime
+    ) -> Iterator[np.ndarray]:
+        for start in range(0, max(num, 1), self.config.batch_size):
             if runtime.stopped():
-                raise Stopped(f"asked to stop after {start} of {len(images)} images were embedded")
-            part = images.pixels[start : start + size]
-            buffer[: len(part)], buffer[len(part) :] = part, 0
-            x_NCHW = self.prepare(buffer).contiguous(memory_format=torch.channels_last)
-            yield network(x_NCHW.to(runtime.device))[: len(part)].float().cpu().numpy()
-            runtime.progress(start + len(part), len(images), "images embedded")
+                raise Stopped(f"asked to stop after {start} of {num} images were embedded")
+            stop = min(start + self.config.batch_size, num)
+            x_NCHW = batch(start).contiguous(memory_format=torch.channels_last)
+            yield network(x_NCHW.to(runtime.device))[: stop - start].float().cpu().numpy()
+            runtime.progress(stop, num, "images embedded")
 
 
 def resized(pixels_NHWC: np.ndarray, resolution: int) -> torch.Tensor:
@@ -83,8 +106,8 @@ def timm_settings(name: str) -> Any:
     return timm.get_pretrained_cfg(name) or PretrainedCfg()
 
 
-def timm_network(name: str, weights: Path | None, *, resolution: int) -> nn.Module:
-    """A timm model without its head; weights None: random, by torch's global generator.
+def timm_network(name: str, weights: Path | None, *, resolution: int, num_outputs: int = 0) -> nn.Module:
+    """A timm model, without its head unless that has `num_outputs`; weights None: random, by torch's global generator.
 
     Raises:
         ConfigError: the file is not a checkpoint of weights, or not one of this model.
@@ -92,7 +115,7 @@ def timm_network(name: str, weights: Path | None, *, resolution: int) -> nn.Modu
     cfg = timm_settings(name)
     options: dict[str, Any] = {"img_size": resolution} if cfg.fixed_input_size else {}
     if weights is None:
-        return timm.create_model(name, num_classes=0, **options)
+        return timm.create_model(name, num_classes=num_outputs, **options)
     try:
         state = load_state_dict(str(weights), weights_only=True)
         head = cfg.classifier if isinstance(cfg.classifier, str) else cfg.classifier[0]
@@ -102,7 +125,10 @@ def timm_network(name: str, weights: Path | None, *, resolution: int) -> nn.Modu
         network: Any = timm.create_model(name, pretrained=True, num_classes=num_classes, **options)
     except RuntimeError as error:
         raise ConfigError(f"weights {str(weights)!r} do not fit {name}: {str(error).splitlines()[0]}") from error
-    network.reset_classifier(0)
+    if num_outputs and num_outputs != num_classes:
+        raise ConfigError(f"weights {str(weights)!r} do not fit {name}: {num_classes} outputs, expected {num_outputs}")
+    if not num_outputs:
+        network.reset_classifier(0)
     return cast(nn.Module, network)
 
 

@@ -32,7 +32,7 @@ class InceptionV3(NetworkSpace):
         """Settings."""
 
         weights: str | None = Field(default=None, json_schema_extra={"key": False})
-        """Local path of `inception-2015-12-05.pt`."""
+        """`inception-2015-12-05.pt`: local path, or a name of `medsynth weights list`."""
         sha256: str = Field(default=OFFICIAL_SHA256, pattern=r"^[0-9a-f]{64}$")
         """What the file's sha256 must be. Change it only for a file that you made: loading it runs its code."""
         random_init: bool = False

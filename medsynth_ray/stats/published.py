@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from medsynth_ray.config import PublishedConfig, PublishedTable
+from medsynth_ray.sections import PublishedConfig, PublishedTable
 from medsynth_ray.stats.intervals import callable_images, callable_pairs, mean_interval, share_difference, wilson
 
 Row = dict[str, Any]

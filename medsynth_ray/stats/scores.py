@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
+from medsynth_ray.stats._ranks import sensitivity_at
+from medsynth_ray.stats.primary import SPECIFICITIES, sensitivity_key
+
 NUM_ECE_BINS = 15
 _SMALLEST_PROB = 1e-7
 
@@ -16,7 +19,11 @@ def scores(probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     that occur in `labels`; the others: those that occur in `labels` or predictions, a class that is never predicted
     has precision 0); macro_auc, one class against the rest, over classes where both occur (left out if there is none);
     recall/<class index> of classes that occur; log_loss in nats; ece_15, the expected calibration error of the top
-    class in 15 equal bins (arXiv 1706.04599).
+    class in 15 equal bins (arXiv 1706.04599); brier, the squared error summed over classes, mean over images.
+
+    Of each class against the rest, where both occur: auc/<c>; specificity/<c>, of the most probable class;
+    sensitivity_at_0.80/<c> and so on for SPECIFICITIES, the largest share of c above a threshold that leaves
+    that share of the other images at or below it.
 
     Raises:
         ValueError: shapes do not fit, no row, a value that is not finite, or a label outside [0, K).
@@ -36,9 +43,16 @@ def scores(probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "ece_15": _calibration_error(probs, labels),
     }
     numbers.update({f"recall/{c}": recall for c, recall in zip(seen, recalls, strict=True)})
-    areas = [_area(probs[:, c], labels == c) for c in seen if support[c] < len(labels)]
+    numbers["brier"] = ((probs.astype(np.float64) - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1).mean()
+    both = [int(c) for c in seen if support[c] < len(labels)]
+    areas = {c: _area(probs[:, c], labels == c) for c in both}
     if areas:
-        numbers["macro_auc"] = np.mean(areas)
+        numbers["macro_auc"] = np.mean(list(areas.values()))
+    for c in both:
+        numbers[f"auc/{c}"] = areas[c]
+        numbers[f"specificity/{c}"] = 1.0 - (predicted[c] - hits[c]) / (len(labels) - support[c])
+        for specificity in SPECIFICITIES:
+            numbers[sensitivity_key(specificity, c)] = sensitivity_at(probs[:, c], labels == c, specificity)
     return {name: float(value) for name, value in numbers.items()}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from medsynth_ray.config import DataConfig
 from medsynth_ray.registry import names
+from medsynth_ray.sections import DataConfig
 
 PAGES = Path(__file__).parents[2] / "docs" / "data"
 

@@ -27,8 +27,8 @@ def config(store: Path, **sections: Any) -> SweepConfig:
         "gates": {},
         "fit": {"quality": {"num_images": 40, "space": TINY_SPACE}, "shard_images": 16},
         "mix": {"ratios": [0.25, 0.5], "classifier": "majority", "repeats": 2},
-        "confirm": {"classifier": "majority", "repeats": 6},
-        "verdict": {"accept_underpowered": True},
+        "confirm": {"classifier": "majority", "repeats": 6, "learning_curve": []},
+        "verdict": {"accept_underpowered": True, "pilot_repeats": 0},
     }
     return SweepConfig.model_validate({**base, **sections})
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from medsynth_ray.config import SearchConfig
 from medsynth_ray.engine.search import Told, ask, num_waves
+from medsynth_ray.sections import SearchConfig
 from medsynth_ray.space import Choice, IntRange, Space, Uniform
 
 SPACE: dict[str, Space] = {

@@ -19,7 +19,7 @@ from medsynth_ray.driver import Sweep
 from medsynth_ray.tracking import process
 from tests.engine.inline import config, run
 
-VERBS = ("init", "audit", "plan", "run", "status", "report", "export", "ui", "doctor", "components")
+VERBS = ("init", "audit", "plan", "run", "status", "report", "export", "ui", "doctor", "components", "evaluate")
 
 
 def call(*words: str | Path) -> Result:
@@ -75,7 +75,7 @@ def test_init_writes_a_sweep_file_that_audit_and_plan_accept(images: Path, tmp_p
     assert audited.exit_code == 0
     assert said(audited)["usable"] is True
     planned = said(call("plan", path, "-s", store, "--json"))
-    assert planned["trials"]["confirm"] == 32
+    assert planned["trials"]["confirm"] == 48
     assert planned["sufficient"] is True
     assert sum(map(sum, planned["counts"].values())) == 80
 

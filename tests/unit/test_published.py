@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from medsynth_ray import registry, yamlfile
-from medsynth_ray.config import PublishedConfig, PublishedTable, SweepConfig
+from medsynth_ray.config import SweepConfig
+from medsynth_ray.sections import PublishedConfig, PublishedTable
 from medsynth_ray.stats.published import SCORES, published_tables
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"

@@ -15,24 +15,7 @@ from medsynth_ray.errors import MedsynthError, Stopped
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Features, Spec
 from medsynth_ray.testing import LocalRuntime
-
-
-class FlatRuntime(LocalRuntime):
-    """Features are the pixels, scaled by 100: no network needed here."""
-
-    def features(self, images: ImageSet, space: Spec) -> np.ndarray:
-        return images.pixels.reshape(len(images), -1).astype(np.float32) * 100
-
-
-def blobs(counts: tuple[int, ...], *, seed: int, apart: float = 20.0) -> ImageSet:
-    """Noise around one mean for each class: 4 x 4 gray pixels."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(len(counts)), counts)
-    centres = np.random.default_rng(99).normal(128, apart, (len(counts), 4, 4, 1))
-    pixels = np.clip(centres[labels] + rng.normal(0, 30, (len(labels), 4, 4, 1)), 0, 255).astype(np.uint8)
-    ids = np.array([f"{seed}/{i}" for i in range(len(labels))])
-    return ImageSet(pixels, labels, ids, ids, tuple("abcdef"[: len(counts)]))
-
+from tests.unit.classifiers.flat import FlatRuntime, blobs
 
 TRAIN, VAL = blobs((80, 40, 20), seed=1), blobs((30, 30, 30), seed=2)
 
@@ -115,6 +98,25 @@ def test_what_cannot_be_done_is_refused() -> None:
         fitted(train=TRAIN.take([0]))
     with pytest.raises(ValueError, match="was not fitted"):
         Probe(Probe.Config()).predict(VAL, runtime=FlatRuntime())
+
+
+def test_inner_features_are_standardised_over_the_training_set() -> None:
+    features = fitted(max_train_steps=1).embed(TRAIN, runtime=FlatRuntime())
+    np.testing.assert_allclose(features.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(features.std(axis=0), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "random_init"),
+    [
+        ({"use": "efficientnet_lite0"}, False),
+        ({"use": "timm_model", "config": {"weights": "resnet50"}}, False),
+        ({"use": "timm_model", "config": {"random_init": True}}, True),
+    ],
+)
+def test_it_says_whether_its_features_are_pretrained(space: dict[str, Any], random_init: bool) -> None:
+    config = Probe.Config(space=Spec(**space))
+    assert (config.random_init, config.pretrained) == (random_init, not random_init)
 
 
 def test_features_are_declared() -> None:

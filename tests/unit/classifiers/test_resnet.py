@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from medsynth_ray.classifiers._augment import Augment
 from medsynth_ray.classifiers._network import _schedule
+from medsynth_ray.classifiers._timm import _blocks, freeze_blocks
 from medsynth_ray.classifiers.resnet import Resnet
 from medsynth_ray.errors import ConfigError, MedsynthError, Stopped, WeightsMissing
-from medsynth_ray.images import ImageSet
+from medsynth_ray.images import ImageSet, to_unit_range
 from medsynth_ray.protocols import History, Weights
 from medsynth_ray.testing import LocalRuntime, toy_images
 
@@ -115,6 +117,71 @@ def test_it_starts_from_local_weights(checkpoint: Path, channels: int, tmp_path:
     torch.testing.assert_close(saved["1.conv1.0.weight"], expected)
     probs = Resnet.load(tmp_path).predict(train, runtime=LocalRuntime())
     np.testing.assert_array_equal(probs, found.predict(train, runtime=LocalRuntime()))
+
+
+@pytest.mark.parametrize(("freeze_up_to", "trained"), [(0, 6), (3, 3), (5, 1)])
+def test_frozen_blocks_stay_as_in_the_checkpoint(
+    checkpoint: Path, tmp_path: Path, freeze_up_to: int, trained: int
+) -> None:
+    """Running statistics of their batch norms, too; the stem is the first of the five blocks before the head."""
+    found = classifier(weights=str(checkpoint), freeze_up_to=freeze_up_to, learning_rate=0.05, max_train_steps=3)
+    fit(found)
+    found.save(tmp_path)
+    saved, given = load_file(tmp_path / "classifier.safetensors"), load_file(checkpoint)
+    changed = {
+        name.split(".")[0].replace("bn1", "conv1")
+        for name, tensor in given.items()
+        if not torch.equal(saved[f"1.{name}"][: len(tensor)] if tensor.ndim else saved[f"1.{name}"], tensor)
+    }
+    assert changed == set(["conv1", "layer1", "layer2", "layer3", "layer4", "fc"][-trained:])
+
+
+def test_only_blocks_that_are_there_and_trained_can_be_frozen(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="freeze_up_to: test_resnet has 5 blocks before its head, got 6"):
+        fit(classifier(weights=str(checkpoint), freeze_up_to=6))
+    with pytest.raises(ValidationError, match="freeze_up_to: 2 would freeze random layers; give `weights`"):
+        classifier(freeze_up_to=2)
+
+
+@pytest.mark.parametrize("model", ["resnet18", "convnext_atto", "test_vit", "test_efficientnet", "legacy_xception"])
+def test_all_blocks_frozen_leaves_the_head(model: str) -> None:
+    with torch.device("meta"):
+        network: Any = timm.create_model(model, num_classes=2)
+    freeze_blocks(network, len(_blocks(network)), model)
+    left = {name.rpartition(".")[0] for name, p in network.named_parameters() if p.requires_grad}
+    head = {name for name, module in network.named_modules() if module is network.get_classifier()}
+    # timm counts the norm of ConvNeXt's pooled features among its head.
+    assert left == head | ({"head.norm"} if model == "convnext_atto" else set())
+
+
+@pytest.mark.parametrize(("model", "resolution"), [("test_resnet", None), ("test_resnet", 48), ("test_vit", 64)])
+def test_the_last_layer_reads_what_embed_gives(model: str, resolution: int | None, tmp_path: Path) -> None:
+    found = classifier(model=model, resolution=resolution, max_train_steps=2)
+    fit(found)
+    found.save(tmp_path)
+    features = found.embed(VAL, runtime=LocalRuntime())
+    assert features.dtype == np.float32
+    saved, head = load_file(tmp_path / "classifier.safetensors"), "fc" if model == "test_resnet" else "head"
+    prefix = "" if resolution is None else "1."
+    logits = torch.from_numpy(features) @ saved[f"{prefix}{head}.weight"].T + saved[f"{prefix}{head}.bias"]
+    np.testing.assert_allclose(found.predict(VAL, runtime=LocalRuntime()), logits.softmax(dim=1), atol=1e-5)
+    assert found.embed(VAL.take([]), runtime=LocalRuntime()).shape == (0, features.shape[1])
+
+
+def test_a_resolution_is_what_the_network_sees() -> None:
+    """Scaled inside, it predicts what the same network predicts of images that were scaled before."""
+    found = classifier(resolution=64, max_train_steps=2)
+    fit(found)
+    steps = list(found._network)  # type: ignore[call-overload]
+    x_NCHW = torch.from_numpy(to_unit_range(VAL.pixels))
+    x_NCHW = F.interpolate(x_NCHW, size=(64, 64), mode="bicubic", antialias=True).clamp(-1, 1)
+    with torch.inference_mode():
+        expected = steps[-1].eval()(x_NCHW).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found.predict(VAL, runtime=LocalRuntime()), expected, atol=1e-5)
+
+
+def test_it_says_whether_it_is_pretrained() -> None:
+    assert (classifier().config.pretrained, classifier(weights="w.pth").config.pretrained) == (False, True)
 
 
 def test_weights_are_declared_and_a_missing_file_is_named(tmp_path: Path) -> None:

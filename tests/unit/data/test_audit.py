@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data._decode import Refused, decode, shrink
 from medsynth_ray.data.audit import (
     Finding,
@@ -27,6 +26,7 @@ from medsynth_ray.data.audit import (
 from medsynth_ray.data.dataset import audit
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import ImageRecord
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data._decode import Refused, decode
 from medsynth_ray.data.adapters.folder import Folder
 from medsynth_ray.data.audit import Finding
 from medsynth_ray.data.dataset import audit, changed, prepare
 from medsynth_ray.errors import AuditError, ConfigError
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 PERSON = {"group_regex": r"(p\d+)"}
 ORIENTATION = 0x0112

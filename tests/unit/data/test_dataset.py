@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from medsynth_ray import registry
-from medsynth_ray.config import DataConfig, RealShare, SplitConfig
 from medsynth_ray.data._decode import shrink
 from medsynth_ray.data._thumbnails import thumbnails
 from medsynth_ray.data.audit import Finding
 from medsynth_ray.data.dataset import Dataset, _given, audit, prepare, source_key
 from medsynth_ray.errors import AuditError, StoreError
 from medsynth_ray.protocols import Component, ComponentConfig, ImageRecord, Spec
+from medsynth_ray.sections import DataConfig, RealShare, SplitConfig
 
 Tree = Callable[..., Path]
 SPLIT = SplitConfig()

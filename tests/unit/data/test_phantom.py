@@ -12,12 +12,12 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.adapters.phantom import Phantom, draw, paint
 from medsynth_ray.data.dataset import prepare
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import Spec
 from medsynth_ray.registry import configure
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 SMALL = Phantom.Config(size_px=32)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 import medsynth_ray
 from medsynth_ray.contracts._runs import draw_images
 from medsynth_ray.gates._lowres import lowres
-from medsynth_ray.gates.near_copy import NearCopy, suspicion, tail_p_values, upper_bound
+from medsynth_ray.gates.near_copy import Look, NearCopy, nearest_features, suspicion, tail_p_values, upper_bound
 from medsynth_ray.generators.copy_real import CopyReal
 from medsynth_ray.generators.gaussian import Gaussian
 from medsynth_ray.images import ImageSet
@@ -56,7 +57,7 @@ def with_pixels(images: ImageSet, pixels: np.ndarray) -> ImageSet:
     return ImageSet(pixels, images.labels, images.groups, images.ids, images.class_names)
 
 
-def judged(pool: ImageSet, shown: ImageSet, unseen: ImageSet, *, seed: int = 0, **settings: float) -> GateResult:
+def judged(pool: ImageSet, shown: ImageSet, unseen: ImageSet, *, seed: int = 0, **settings: object) -> GateResult:
     gate = NearCopy(NearCopy.Config.model_validate({"space": "projected", **settings}))
     return gate.judge(pool_of(pool), shown=shown, unseen=unseen, seed=seed, runtime=ProjectedRuntime())
 
@@ -106,8 +107,9 @@ def test_suspicion_is_the_log_ratio_of_nearest_distances() -> None:
     own = rng.integers(0, 5, 600)
     to_shown = np.linalg.norm(x[:, None].astype(float) - shown[None], axis=2)
     to_unseen = np.linalg.norm(x[:, None].astype(float) - unseen[None], axis=2)
-    to_unseen[own[:, None] == groups[None]] = np.inf
-    scores, nearest = suspicion(x, shown, unseen, own_groups=own, unseen_groups=groups)
+    left_out = own[:, None] == groups[None]
+    to_unseen[left_out] = np.inf
+    scores, nearest = suspicion(x, shown, unseen, nearest=nearest_features, left_out=left_out)
     assert scores == pytest.approx(np.log(to_shown.min(axis=1) / to_unseen.min(axis=1)), abs=1e-5)
     assert nearest.tolist() == to_shown.argmin(axis=1).tolist()
 
@@ -120,7 +122,7 @@ def test_copies_of_shown_images_are_rejected_and_paired_with_their_source() -> N
     result = judged(pool, SHOWN, UNSEEN)
     assert not result.passed
     assert not result.keep.any()
-    assert result.numbers["p_pixels_16"] < 1e-12
+    assert result.numbers["p_pixels_24"] < 1e-12
     assert len(result.flagged) == 200
     assert all(pair.real_id == shard.source_ids[pair.row] for pair in result.flagged)
 
@@ -131,23 +133,23 @@ def test_five_percent_of_copies_are_found(noise_levels: float) -> None:
     assert not result.passed
     assert not result.keep[380:].any()
     assert result.keep[:380].mean() > 0.95
-    sources = {pair.row: pair.real_id for pair in result.flagged if pair.space == "pixels_16"}
+    sources = {pair.row: pair.real_id for pair in result.flagged if pair.space == "pixels_24"}
     assert [sources[380 + i] for i in range(20)] == SHOWN.ids[:20].tolist()
     assert [p.score for p in result.flagged] == sorted(p.score for p in result.flagged)
     assert "of 400 images lie as near to a shown image as unseen images hardly ever do" in result.reason
 
 
 def test_fresh_images_pass_with_all_their_numbers() -> None:
-    result = judged(FRESH, SHOWN, UNSEEN)
+    result = judged(FRESH, SHOWN, UNSEEN, tail_share=0.01)
     assert result.passed
     assert result.reason == ""
     assert result.numbers["num_unseen_groups"] == 300
-    for space in ("pixels_16", "projected"):
+    for space in ("pixels_24", "projected"):
         count = result.numbers[f"num_flagged_{space}"]
         assert result.numbers[f"flagged_share_{space}"] == count / 400
         assert result.numbers[f"expected_flagged_{space}"] == pytest.approx(400 * 3 / 301)
         assert result.numbers[f"p_{space}"] == pytest.approx(tail_p_values(400, 3, 300)[int(count)])
-        assert result.numbers[f"copy_rate_upper95_{space}"] == pytest.approx(upper_bound(int(count), 400))
+        assert result.numbers[f"flagged_share_upper95_{space}"] == pytest.approx(upper_bound(int(count), 400))
         detectable = round(400 * result.numbers[f"detectable_share_{space}"])
         p_values = tail_p_values(400, 3, 300)
         assert p_values[detectable] <= 0.005 < p_values[detectable - 1]
@@ -159,8 +161,9 @@ def test_number_of_false_alarms_follows_the_null() -> None:
     p_values, counts = tail_p_values(100, 2, 199), []
     for _ in range(400):
         shown, unseen, fresh = (rng.normal(size=(num, 6)).astype(np.float32) for num in (300, 199, 100))
-        null, _ = suspicion(unseen, shown, unseen, own_groups=np.arange(199), unseen_groups=np.arange(199))
-        counts.append(int((suspicion(fresh, shown, unseen)[0] < np.sort(null)[1]).sum()))
+        null, _ = suspicion(unseen, shown, unseen, nearest=nearest_features, left_out=np.eye(199, dtype=bool))
+        scores, _ = suspicion(fresh, shown, unseen, nearest=nearest_features)
+        counts.append(int((scores < np.sort(null)[1]).sum()))
     assert np.mean(counts) == pytest.approx(1.0, abs=0.25)  # four standard errors
     for alpha in (0.05, 0.01):
         assert (p_values[counts] <= alpha).sum() <= stats.binom.ppf(0.999, 400, alpha)
@@ -204,7 +207,7 @@ def test_thirty_unseen_images_still_see_gross_copying(num_copies: int, passed: b
     result = judged(planted(num_copies, 0.0), SHOWN, UNSEEN.take(np.arange(30)))
     assert result.passed is passed
     # 1 - 0.005 ** (1 / 30): the chance that a share s lies below the smallest of 30 is (1 - s) ** 30.
-    assert result.numbers["detectable_share_pixels_16"] == pytest.approx(0.162, abs=0.01)
+    assert result.numbers["detectable_share_pixels_24"] == pytest.approx(0.162, abs=0.01)
 
 
 def test_plain_and_equal_images_give_finite_numbers() -> None:
@@ -214,10 +217,77 @@ def test_plain_and_equal_images_give_finite_numbers() -> None:
     assert all(np.isfinite(pair.score) for pair in result.flagged)
 
 
+BOUND = "copy_rate_upper95_declared_alterations"
+
+
+def test_bound_is_the_flagged_share_over_the_weakest_sensitivity() -> None:
+    """Closed form: 0 of n flagged and all of m altered images found give (1 - 0.025 ** (1/n)) / 0.025 ** (1/m)."""
+    scores, null = np.full(400, 1.0), np.linspace(0, 1, 300)
+    look = Look("a", null, np.full(100, -1.0), scores, np.zeros(400, dtype=np.int64))
+    gate = NearCopy(NearCopy.Config(alterations=("blur", "jpeg"), num_altered=50))
+    numbers = gate.decide((look, replace(look, space="b")), SHOWN.ids).numbers
+    assert numbers[BOUND] == pytest.approx((1 - 0.025 ** (1 / 400)) / 0.025 ** (1 / 50))
+    assert (numbers["sensitivity_blur"], numbers["num_flagged"]) == (1.0, 0.0)
+
+
+def test_an_altered_image_that_one_space_flags_is_found() -> None:
+    """Each space sees another half of the blurred ones; of the compressed ones only the first sees half."""
+    seen = np.repeat([-1.0, 1.0], 25)
+    look = Look("a", np.linspace(0, 1, 300), np.concatenate([seen, seen]), np.full(400, 1.0), np.zeros(400, int))
+    other = replace(look, space="b", copies=np.concatenate([-seen, np.full(50, 1.0)]))
+    gate = NearCopy(NearCopy.Config(alterations=("blur", "jpeg"), num_altered=50))
+    numbers = gate.decide((look, other), SHOWN.ids).numbers
+    assert [numbers[f"sensitivity_{end}"] for end in ("blur", "blur_a", "blur_b", "jpeg")] == [1.0, 0.5, 0.5, 0.5]
+    least = stats.binomtest(25, 50, alternative="greater").proportion_ci(0.975, method="exact").low
+    assert numbers[BOUND] == pytest.approx((1 - 0.025 ** (1 / 400)) / least)
+
+
+def test_nothing_can_be_said_of_copies_that_are_not_seen() -> None:
+    look = Look("a", np.linspace(0, 1, 300), np.full(5, 1.0), np.full(400, 1.0), np.zeros(400, dtype=np.int64))
+    numbers = NearCopy(NearCopy.Config(num_altered=1)).decide((look, replace(look, space="b")), SHOWN.ids).numbers
+    assert numbers[BOUND] == 1.0
+
+
+@pytest.mark.parametrize("num_copies", [0, 4, 20, 80])
+def test_bound_covers_the_planted_share(num_copies: int) -> None:
+    numbers = judged(planted(num_copies, 1.0), SHOWN, UNSEEN, alterations=("blur", "jpeg")).numbers
+    assert num_copies / 400 <= numbers[BOUND] < 1.3 * num_copies / 400 + 0.08
+
+
+def test_mirrored_copies_are_found() -> None:
+    pixels = FRESH.pixels.copy()
+    pixels[380:] = SHOWN.pixels[:20, :, ::-1]
+    result = judged(with_pixels(FRESH, pixels), SHOWN, UNSEEN)
+    assert not result.passed
+    assert not result.keep[380:].any()
+
+
+def test_labels_and_the_order_of_the_images_play_no_part() -> None:
+    order = np.random.default_rng(0).permutation(600)
+    relabelled = ImageSet(FRESH.pixels, 1 - FRESH.labels, FRESH.groups, FRESH.ids, NAMES)
+    first, second = judged(FRESH, SHOWN, UNSEEN), judged(relabelled, SHOWN.take(order), UNSEEN)
+    assert np.array_equal(first.keep, second.keep)
+    assert second.numbers == pytest.approx(first.numbers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alterations": ("blur", "blur")}, r"named once each, got \['blur', 'blur'\]"),
+        ({"alterations": ()}, "at least 1 item"),
+        ({"alterations": ("shear",)}, "'horizontal_flip', 'crop', 'blur', 'jpeg' or 'rotation'"),
+        ({"num_altered": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NearCopy.Config.model_validate(settings)
+
+
 def test_list_of_pairs_is_capped() -> None:
     result = judged(planted(50, 0.0), SHOWN, UNSEEN, max_pairs=7)
     assert len(result.flagged) == 7
-    assert result.numbers["num_flagged_pixels_16"] >= 50
+    assert result.numbers["num_flagged_pixels_24"] >= 50
 
 
 @pytest.mark.parametrize(

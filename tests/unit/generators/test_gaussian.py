@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from scipy import stats
 
+from medsynth_ray.errors import Stopped
 from medsynth_ray.generators.gaussian import Gaussian, shrunk_covariances
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Draw
@@ -104,6 +106,44 @@ def test_shrinkage_follows_friedman(shrinkage: float, counts: tuple[int, int], o
     own = scatters[0] / max(counts[0] - 1, 1)
     found = shrunk_covariances(scatters, np.array(counts), shrinkage)
     assert np.allclose(found[0], own_share * own + (1 - own_share) * pooled)
+
+
+def test_loss_is_the_density_of_a_normal_over_all_pixels() -> None:
+    shown, strange = low_rank_images((60, 40)), low_rank_images((7, 5), seed=3)
+    generator, _ = fitted(shown, num_components=4, temperature=0.0)
+    tensors = {name: tensor.astype(float) for name, tensor in generator._tensors.items()}
+    flat = shown.pixels.reshape(100, -1).astype(float)
+    deviations = np.concatenate([flat[shown.labels == c] - flat[shown.labels == c].mean(axis=0) for c in (0, 1)])
+    basis = tensors["basis"]
+    left_over = (deviations - deviations @ basis @ basis.T).ravel() @ (
+        deviations - deviations @ basis @ basis.T
+    ).ravel()
+    outside = left_over / (98 * 60) + 1 / 12
+    expected = []
+    for x, label in zip(strange.pixels.reshape(12, -1).astype(float), strange.labels, strict=True):
+        inside = tensors["roots"][label] @ tensors["roots"][label] + np.eye(4) / 12
+        covariance = basis @ inside @ basis.T + outside * (np.eye(64) - basis @ basis.T)
+        expected.append(-stats.multivariate_normal(tensors["means"][label], covariance).logpdf(x))
+    losses = generator.loss(strange, seed=0, runtime=LocalRuntime())
+    assert losses.dtype == np.float32
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def test_loss_is_finite_where_nothing_varies() -> None:
+    alone = low_rank_images((1, 1))
+    generator, _ = fitted(alone)
+    losses = generator.loss(low_rank_images((3, 4), seed=1), seed=0, runtime=LocalRuntime())
+    floor = generator.loss(alone, seed=0, runtime=LocalRuntime())
+    assert np.isfinite(losses).all()
+    # At the mean every direction has the variance of rounding, 1/12.
+    assert floor == pytest.approx(0.5 * 64 * np.log(2 * np.pi / 12), rel=1e-3)
+    assert losses.min() > floor.max() + 100
+
+
+def test_loss_stops_when_asked() -> None:
+    generator, _ = fitted(low_rank_images((9, 5)))
+    with pytest.raises(Stopped, match="loss of 0 of 14 images"):
+        generator.loss(low_rank_images((9, 5)), seed=0, runtime=LocalRuntime(stop_after=0))
 
 
 def test_class_with_one_image_varies_like_the_others() -> None:

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
-from medsynth_ray.errors import ConfigError, Diverged
+from medsynth_ray.errors import ConfigError, Diverged, Stopped
 from medsynth_ray.generators._latent import LatentGenerator
 from medsynth_ray.generators._training import seeded
 from medsynth_ray.generators.vae import Autoencoder, Vae
-from medsynth_ray.images import ImageSet
+from medsynth_ray.images import ImageSet, to_unit_range
 from medsynth_ray.protocols import Draw, HasLoss, HasNetwork
+from medsynth_ray.seeds import derive
 from medsynth_ray.testing import LocalRuntime, toy_images
 
 
@@ -133,6 +134,27 @@ def test_loss_tells_shown_images_from_noise() -> None:
     assert np.array_equal(generator.loss(shown, seed=1, runtime=LocalRuntime()), low)
     assert isinstance(generator, HasLoss)
     assert isinstance(generator, HasNetwork)
+
+
+def test_loss_is_the_mean_bound_over_draws_that_all_images_share() -> None:
+    shown = toy_images((40, 30))
+    generator = fitted(shown)
+    losses = generator.loss(shown, seed=1, runtime=LocalRuntime())
+    draws = torch.randn((4, 4), generator=torch.Generator().manual_seed(derive(1, "loss")))
+    x, labels = torch.from_numpy(to_unit_range(shown.pixels)), torch.tensor(shown.labels)
+    with torch.no_grad():
+        bounds = [sum(generator.network().bound(x, labels, draw.expand(70, -1))) for draw in draws]
+    assert losses == pytest.approx(torch.stack(bounds).mean(dim=0).numpy(), rel=1e-5)
+    some = np.arange(70)[::-3]
+    assert np.array_equal(generator.loss(shown.take(some), seed=1, runtime=LocalRuntime()), losses[some])
+    assert not np.array_equal(generator.loss(shown, seed=2, runtime=LocalRuntime()), losses)
+    assert generator.loss(shown.take([]), seed=1, runtime=LocalRuntime()).shape == (0,)
+
+
+def test_loss_stops_when_asked() -> None:
+    generator = fitted(toy_images())
+    with pytest.raises(Stopped, match="loss of 0 of 20 images"):
+        generator.loss(toy_images(), seed=0, runtime=LocalRuntime(stop_after=0))
 
 
 def test_looking_at_checkpoints_changes_nothing() -> None:

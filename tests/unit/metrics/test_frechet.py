@@ -48,6 +48,43 @@ def test_it_is_zero_for_equal_sets_and_symmetric(n: int) -> None:
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-12)
 
 
+def by_singular_values(a: np.ndarray, b: np.ndarray) -> float:
+    mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
+    root_a, root_b = (a - mean_a) / np.sqrt(len(a) - 1), (b - mean_b) / np.sqrt(len(b) - 1)
+    cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    return float(np.sum((mean_a - mean_b) ** 2) + np.sum(root_a**2) + np.sum(root_b**2) - 2.0 * cross)
+
+
+@pytest.mark.parametrize(("n", "m"), [(64, 64), (65, 65), (66, 900), (70, 80), (300, 200), (900, 64)])
+def test_the_fast_path_is_as_exact_as_singular_values(n: int, m: int) -> None:
+    a, b = correlated(n, 64, 1), 1.1 * correlated(m, 64, 2) + 0.1
+    assert frechet_distance(a, b) == pytest.approx(by_singular_values(a, b), rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "fast"), [(300, True), (65, True), (64, False), (40, False)])
+def test_the_fast_path_is_taken_where_both_sides_outnumber_the_dimensions(
+    n: int, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+    svd = np.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", lambda x, **options: asked.append(x.shape) or svd(x, **options))
+    frechet_distance(correlated(n, 64, 1), correlated(300, 64, 2))
+    assert asked == ([] if fast else [(n, 64)])
+
+
+@pytest.mark.parametrize("fault", ["constant feature", "equal features", "tiny feature"])
+def test_covariances_that_are_nearly_singular_lose_no_digit(fault: str) -> None:
+    a, b = correlated(300, 64, 1), 1.1 * correlated(250, 64, 2) + 0.1
+    if fault == "constant feature":
+        a[:, 3] = b[:, 3] = 0.0
+    elif fault == "equal features":
+        a[:, 3], b[:, 3] = a[:, 4], b[:, 4]
+    else:
+        a[:, 3:40] *= 1e-9
+        b[:, 3:40] *= 1e-9
+    assert frechet_distance(a, b) == pytest.approx(by_singular_values(a, b), rel=1e-9)
+
+
 def test_both_sides_have_the_same_n_and_the_name_says_so() -> None:
     real, drawn = correlated(100, 8, 1), correlated(40, 8, 2)
     found = Frechet(Frechet.Config()).measure(real, drawn, space="toy", seed=0)

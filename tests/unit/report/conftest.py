@@ -7,15 +7,18 @@ import zlib
 import numpy as np
 import pytest
 
-from medsynth_ray.config import PublishedConfig
 from medsynth_ray.report.view import CheckpointPreview, NearCopy, Preview, ReportView
+from medsynth_ray.sections import PublishedConfig
+from medsynth_ray.stats.evidence import describe
 from medsynth_ray.stats.power import plan_power
+from medsynth_ray.stats.primary import Primary
 from medsynth_ray.stats.published import measured_cells, published_tables
 from medsynth_ray.stats.verdict import compare, decide
 
 CLASSES = ("nevus", "melanoma", "<script>alert(1)</script>")
 GENERATORS = ("gaussian", "dcgan_small", "img2img")
 NUM_REPEATS = 8
+PRIMARY = Primary("balanced_accuracy")
 
 
 def arm(name, phase, mean, **change):
@@ -90,12 +93,45 @@ def verdict(gain=0.06):
 
     winner = probs(0.72 + gain)
     found = {
-        name: compare(winner, probs(right), labels, groups, control=name, metric="balanced_accuracy", seed=0)
+        name: compare(winner, probs(right), labels, groups, control=name, primary=PRIMARY, seed=0)
         for name, right in (("real_only", 0.72), ("real_classic", 0.73), ("real_oversampled", 0.715))
     }
     caveats = ("conditional on one fitted generator", "groups: none, every image stands alone")
-    what = {"effect": 0.03, "winner": "gaussian (add, ratio 0.50)", "about": "pool", "metric": "balanced_accuracy"}
+    what = {"effect": 0.03, "winner": "gaussian (add, ratio 0.50)", "about": "pool", "primary": PRIMARY}
     return decide(found, **what, caveats=caveats).to_json()
+
+
+def evidence():
+    """Four arms whose sureness is not their accuracy; the winner gains, but not in women."""
+    rng = np.random.default_rng(8)
+    labels, women, hard = np.arange(300) % 3, np.arange(300) % 2 == 0, rng.normal(0, 1, 300)
+
+    def probs(right, of_women):
+        limit = np.quantile(hard, np.where(women, of_women, right))
+        hit = hard + rng.normal(0, 0.3, (NUM_REPEATS, 300)) < limit
+        sure = rng.uniform(0.5, 0.99, (NUM_REPEATS, 300, 1))
+        return (sure * np.eye(3)[np.where(hit, labels, (labels + 1) % 3)] + (1 - sure) / 3).astype(np.float32)
+
+    arms = {"gaussian+add@0.5": probs(0.93, 0.6), "real_only": probs(0.7, 0.72), "real_classic": probs(0.72, 0.72)}
+    return describe(
+        arms, labels, (np.arange(300) // 4 * 2 + women).astype(str), np.array([f"<i>/{i}.png" for i in range(300)]),
+        CLASSES, seed=3, val_probs={name: p[:, ::3] for name, p in arms.items()}, val_labels=labels[::3],
+        columns={
+            "sex": ["F" if w else "M" for w in women], "age": [str(30 + i % 50) for i in range(300)],
+            "<site>": ["rare" if i < 7 else "" if i < 17 else "main" for i in range(300)],
+            "note": [f"n{i}" for i in range(300)],
+        },
+    )  # fmt: skip
+
+
+def learning_curve():
+    """Real only, on four shares of the real images."""
+    points = [
+        {"num_images": n, "mean": 0.8 - 2 / n**0.6, "low": 0.79 - 2 / n**0.6, "high": 0.81 - 2 / n**0.6}
+        for n in (150, 300, 600, 1200)
+    ]
+    winner = {"mean": 0.812, "low": 0.80, "high": 0.824, "num_train": 2400}
+    return {"points": points, "winner": winner, "sentence": "The gain is worth about 900 <b>more</b> real images."}
 
 
 def generators():
@@ -284,6 +320,9 @@ def view(**change) -> ReportView:
         "class_names": CLASSES,
         "power": power.to_json(),
         "looks": 1,
+        "evidence": (found := evidence()),
+        "flip_images": {row["id"]: picture(700 + i, 32, 1) for i, row in enumerate(found["flips"]["rows"][:30])},
+        "learning_curve": learning_curve(),
         "config_yaml": "name: quickstart\nverdict:\n  effect: 0.03\n",
         "command": "medsynth run sweeps/quickstart.yaml -s seed=0",
         "run": {

@@ -153,7 +153,7 @@ def test_needs_no_network_and_no_script(text, page):
 
 
 def test_size_is_reasonable(text):
-    assert 100_000 < len(text) < 1_000_000
+    assert 100_000 < len(text) < 1_200_000
 
 
 def test_same_view_same_bytes_whatever_the_process_drew_before(make_view, text):
@@ -272,6 +272,16 @@ def test_png_is_made_smaller_never_larger(shape, size):
     picture = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
     assert picture.size == size
     assert picture.getextrema() in [(7, 7), ((7, 7),) * 3]
+
+
+@pytest.mark.parametrize(
+    ("pilot", "told"),
+    [(None, "the assumed discordance"), ({"num_repeats": 3}, "what a pilot of 3 real-only repeats showed")],
+)
+def test_where_the_noise_of_the_power_comes_from(make_view, pilot, told):
+    view = make_view()
+    view.power["pilot"] = pilot
+    assert told in render(view).partition('<section id="power">')[2].partition("</section>")[0]
 
 
 def test_several_looks_at_the_locked_test_are_told(make_view):

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from medsynth_ray.report.figures import gain, legend
-from medsynth_ray.report.tables import duration, fmt, interval, mark_id, settings
+from medsynth_ray.report.page import render
+from medsynth_ray.report.tables import (
+    duration,
+    family_line,
+    fmt,
+    interval,
+    level_text,
+    mark_id,
+    metric_words,
+    settings,
+)
 from medsynth_ray.report.view import ReportView
 
 
@@ -45,6 +55,38 @@ def test_duration(seconds, text):
 def test_settings():
     assert settings({"learning_rate": 1e-5, "rank": 8, "head": "mlp"}) == "learning_rate=1e-05, rank=8, head=mlp"
     assert settings(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("macro_auc", "macro AUC"),
+        ("macro_f1", "macro F1"),
+        ("sensitivity_at_0.90/1", "sensitivity at specificity 0.90 (melanoma)"),
+        ("sensitivity_at_0.95/7", "sensitivity at specificity 0.95 (class 7)"),
+    ],
+)
+def test_metric_words(make_view, name, text):
+    assert metric_words(make_view(), name) == text
+
+
+def test_one_arm_has_intervals_of_95_percent(make_view):
+    assert (level_text(make_view()), family_line(make_view())) == ("95 %", "")
+
+
+def test_several_arms_have_wider_intervals_and_the_page_says_so(make_view):
+    view = make_view()
+    view.verdict.update(num_arms=2, p_adjusted=0.0156)
+    for item in view.verdict["comparisons"]:
+        item["level"] = 0.975
+    assert level_text(view) == "97.5 %"
+    assert family_line(view) == (
+        "The sweep confirms 2 arms, which have 2 chances: intervals are at level 97.5 %, and the largest p of this "
+        "arm, adjusted by Holm over the arms, is 0.016."
+    )
+    text = render(view)
+    assert family_line(view) in text
+    assert "<th>97.5 % interval</th>" in text
 
 
 def test_mark_ids_hold_no_space_and_no_quote():

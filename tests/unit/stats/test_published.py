@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medsynth_ray.config import PublishedConfig
+from medsynth_ray.sections import PublishedConfig
 from medsynth_ray.stats.published import measured_cells, published_tables
 
 XRAY: dict[str, Any] = {

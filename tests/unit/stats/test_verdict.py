@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from medsynth_ray.stats.verdict import Comparison, compare, decide, no_candidate
+from medsynth_ray.stats.primary import Primary
+from medsynth_ray.stats.verdict import Comparison, compare, decide, largest_p, no_candidate
 
-WHAT = {"effect": 0.03, "winner": "gaussian (add, ratio 0.50)", "about": "pool", "metric": "balanced_accuracy"}
+BALANCED = Primary("balanced_accuracy")
+WHAT = {"effect": 0.03, "winner": "gaussian (add, ratio 0.50)", "about": "pool", "primary": BALANCED}
 CONTROLS = ("real_only", "real_classic", "real_oversampled")
 
 
 def comparison(
-    control="real_only", difference=0.04, half=0.02, p=2 / 256, repeats=8, se=None, low=None, high=None, spread=0.04
-) -> Comparison:
+    control="real_only", difference=0.04, half=0.02, p=2 / 256, repeats=8, se=None, low=None, high=None, spread=0.04,
+    num_arms=1,
+) -> Comparison:  # fmt: skip
     return Comparison(
         control=control,
         difference=difference,
@@ -28,6 +32,7 @@ def comparison(
         per_class=(),
         num_images=1430,
         num_groups=820,
+        level=1 - 0.05 / num_arms,
     )
 
 
@@ -102,17 +107,19 @@ def test_a_control_that_is_clearly_better_excludes_a_gain():
 
 
 @pytest.mark.parametrize(
-    ("metric", "spread"),
+    ("primary", "spread"),
     [
-        ("balanced_accuracy", np.sqrt(1 / 20 + 1 / 5) / 2),
-        ("macro_f1", np.sqrt(1 / 20 + 1 / 5) / 2),
-        ("accuracy", np.sqrt(1 / 25)),
+        (Primary("balanced_accuracy"), np.sqrt(1 / 20 + 1 / 5) / 2),
+        (Primary("macro_f1"), np.sqrt(1 / 20 + 1 / 5) / 2),
+        (Primary("macro_auc"), np.sqrt(1 / 20 + 1 / 5) / 2),
+        (Primary("sensitivity", 0.8, 2), np.sqrt(1 / 5)),
+        (Primary("accuracy"), np.sqrt(1 / 25)),
     ],
 )
-def test_spread_counts_groups_of_the_classes_that_are_present(metric, spread):
+def test_spread_counts_groups_of_the_classes_that_are_present(primary, spread):
     labels, groups = np.repeat([0, 2], [40, 10]), (np.arange(50) // 2).astype(str)
     probs = np.tile(np.eye(3)[labels], (8, 1, 1))
-    found = compare(probs, probs, labels, groups, control="real_only", metric=metric, seed=0, num_resamples=100)
+    found = compare(probs, probs, labels, groups, control="real_only", primary=primary, seed=0, num_resamples=100)
     assert found.spread == pytest.approx(spread)
     assert (found.se, found.se_floor(0.03)) == (0.0, pytest.approx(np.sqrt(0.03) * spread))
     assert found.detectable(0.03) == pytest.approx(2.801585 * np.sqrt(0.03) * spread)
@@ -173,10 +180,12 @@ def test_too_few_repeats_are_named_in_the_sentence():
 
 
 def test_no_candidate():
-    verdict = no_candidate("no pool passed its gates", effect=0.03, about="pool", metric="macro_f1", caveats=("x",))
+    verdict = no_candidate(
+        "no pool passed its gates", effect=0.03, about="pool", primary=Primary("macro_f1"), caveats=("x",)
+    )
     assert (verdict.word, verdict.winner, verdict.comparisons) == ("no_candidate", None, ())
     assert verdict.sentence == "No candidate: no pool passed its gates; the locked test was not opened."
-    assert verdict.to_json()["caveats"] == ["x"]
+    assert (verdict.to_json()["caveats"], verdict.to_json()["metric"]) == (["x"], "macro_f1")
 
 
 def test_refuses_without_real_only_and_with_unequal_repeats():
@@ -202,7 +211,7 @@ def sweep(seed: int, gain: float, *, num_controls: int = 2):
     shared = np.random.default_rng([seed, 9]).normal(0, 1, 240)
     labels, groups = np.arange(240) % 3, (np.arange(240) // 2).astype(str)
     winner = probabilities(10 * seed, 0.7 + gain, shared=shared)
-    keys = {"metric": "balanced_accuracy", "seed": seed, "num_resamples": 300}
+    keys = {"primary": BALANCED, "seed": seed, "num_resamples": 300}
     controls = {
         name: compare(winner, probabilities(10 * seed + i, 0.7, shared=shared), labels, groups, control=name, **keys)
         for i, name in enumerate(CONTROLS[:num_controls], start=1)
@@ -240,5 +249,85 @@ def test_compare_refuses(winner, message):
     with pytest.raises(ValueError, match=message):
         compare(
             winner, np.ones((2, 5, 2)), np.zeros(5, int), np.arange(5).astype(str), control="real_only",
-            metric="accuracy", seed=0,
+            primary=Primary("accuracy"), seed=0,
         )  # fmt: skip
+
+
+def family(num_arms: int, p_adjusted: float, **given):
+    comparisons = [comparison(c, num_arms=num_arms, **given) for c in CONTROLS]
+    return decided(*comparisons, num_arms=num_arms, p_adjusted=p_adjusted)
+
+
+@pytest.mark.parametrize(
+    ("num_arms", "p_adjusted", "given", "word"),
+    [
+        (3, 0.05, {"p": 0.02}, "helps"),
+        (3, 0.051, {"p": 0.02}, "cannot_tell"),
+        (3, 0.051, {"p": 0.02, "difference": 0.01, "half": 0.005, "spread": 0.01}, "no_evidence"),
+        (3, 0.03, {"p": 0.02, "half": 0.05}, "cannot_tell"),
+        (3, 0.05, {"p": 0.016, "difference": -0.04}, "harms"),
+        (3, 0.05, {"p": 0.017, "difference": -0.04}, "no_evidence"),
+        (6, 0.3, {"p": 0.2, "difference": 0.0, "half": 0.01, "spread": 0.01}, "no_evidence"),
+        (7, 0.3, {"p": 0.2, "difference": 0.0, "half": 0.01, "spread": 0.01}, "cannot_tell"),
+    ],
+)
+def test_one_of_several_arms_pays_for_the_others(num_arms, p_adjusted, given, word):
+    assert family(num_arms, p_adjusted, **given).word == word
+
+
+def test_the_sentence_of_one_of_several_arms():
+    assert (
+        "against real oversampled to the same number of steps; Holm over 3 arms: p = 0.023, intervals at 98.3%; these"
+        in family(3, 0.0234).sentence
+    )
+    lost = family(2, 0.06, p=0.03).sentence
+    assert lost.startswith("Cannot tell whether adding gaussian (add, ratio 0.50) helps: balanced accuracy +0.040 ")
+    assert "; a difference of 0.030 or more is not excluded; Holm over 2 arms: p = 0.060, intervals" in lost
+    few = family(7, 0.3, p=0.2, difference=0.0, half=0.01, spread=0.01).sentence
+    assert "8 paired repeats cannot reach p <= 0.05 over 7 arms (at best 0.0547)" in few
+
+
+def test_json_of_one_of_several_arms():
+    plain = family(4, 0.04).to_json()
+    assert (plain["num_arms"], plain["p_adjusted"], plain["comparisons"][0]["level"]) == (4, 0.04, 0.9875)
+    assert plain["primary"] == {"name": "balanced_accuracy", "specificity": 0.9, "positive": None, "class_name": ""}
+    alone = decided(comparison(p=0.02), comparison("real_classic", p=0.03)).to_json()
+    assert (alone["num_arms"], alone["p_adjusted"], alone["comparisons"][0]["level"]) == (1, 0.03, 0.95)
+
+
+def test_the_p_of_an_arm_is_its_largest():
+    assert largest_p({"a": comparison(p=0.01), "b": comparison(p=0.04)}) == 0.04
+
+
+@pytest.mark.parametrize(
+    ("made_for", "given", "message"),
+    [
+        (1, {"num_arms": 2, "p_adjusted": 0.01}, "num_arms is 2, but comparisons have intervals at level 0.95"),
+        (2, {"num_arms": 2}, "p_adjusted is needed for one of 2 arms"),
+        (1, {"num_arms": 0}, "num_arms must be at least 1, got 0"),
+    ],
+)
+def test_decide_refuses_an_arm_of_another_family(made_for, given, message):
+    with pytest.raises(ValueError, match=message):
+        decided(comparison(num_arms=made_for), **given)
+
+
+def test_intervals_of_several_arms_are_wider():
+    winner, control = probabilities(1, 0.75), probabilities(2, 0.7)
+    labels, groups = np.arange(240) % 3, np.arange(240)
+    keys = {"control": "real_only", "primary": BALANCED, "seed": 0}
+    one, four = (compare(winner, control, labels, groups, num_arms=m, **keys) for m in (1, 4))
+    assert (one.level, four.level) == (0.95, 0.9875)
+    assert (four.high - four.low) / (one.high - one.low) == pytest.approx(2.498 / 1.960, rel=0.08)
+    assert four.detectable(0.03) / one.detectable(0.03) == pytest.approx((2.4977 + 0.8416) / 2.8016, rel=1e-3)
+    assert (one.p, one.se) == (four.p, four.se)
+
+
+def test_a_sentence_names_the_positive_class():
+    primary = Primary("sensitivity", 0.95, 1)
+    named = decided(comparison(), primary=replace(primary, class_name="melanoma"))
+    assert named.sentence.startswith(
+        "Adding gaussian (add, ratio 0.50) helps: sensitivity at specificity 0.95 (melanoma) +0.040 [+0.020, +0.060] "
+    )
+    assert named.to_json()["metric"] == "sensitivity_at_0.95/1"
+    assert "at specificity 0.95 (class 1) +0.040" in decided(comparison(), primary=primary).sentence

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.adapters.brain_mri import BrainMri
 from medsynth_ray.data.adapters.chongqing import Chongqing
 from medsynth_ray.data.adapters.lymphoma import Lymphoma
 from medsynth_ray.data.dataset import prepare
 from medsynth_ray.errors import AuditError
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 Make = Callable[[Mapping[str, int], str], Path]
 BRAIN = {f"{s}/{c}": n for s, n in (("Training", 10), ("Testing", 5)) for c in ("glioma", "meningioma", "notumor", "pituitary")}  # fmt: skip  # noqa: E501

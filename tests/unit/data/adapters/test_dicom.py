@@ -26,7 +26,6 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data._refused import Refused
 from medsynth_ray.data.adapters._dicom_pixels import windowed
 from medsynth_ray.data.adapters.dicom import Dicom
@@ -34,6 +33,7 @@ from medsynth_ray.data.dataset import audit, prepare
 from medsynth_ray.errors import AuditError, ConfigError
 from medsynth_ray.protocols import Spec
 from medsynth_ray.registry import configure
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 Write = Callable[..., Path]
 KEY = "a-secret-of-many-bytes"

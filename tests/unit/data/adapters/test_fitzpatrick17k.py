@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.dataset import audit
 from medsynth_ray.errors import ConfigError
+from medsynth_ray.sections import DataConfig, SplitConfig
 from tests.unit.data.adapters import layouts
 from tests.unit.data.adapters.scans import found, scan
 

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.adapters import huggingface
 from medsynth_ray.data.adapters.huggingface import Huggingface
 from medsynth_ray.data.dataset import prepare
 from medsynth_ray.errors import AuditError, ConfigError
 from medsynth_ray.protocols import Spec
 from medsynth_ray.registry import configure
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 Noise = Callable[..., np.ndarray]
 FEATURES = {

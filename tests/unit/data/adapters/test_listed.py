@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.adapters._listed import common, stem
 from medsynth_ray.data.dataset import prepare
 from medsynth_ray.errors import AuditError
+from medsynth_ray.sections import DataConfig, SplitConfig
 from tests.unit.data.adapters import layouts
 from tests.unit.data.adapters.scans import found, scan
 

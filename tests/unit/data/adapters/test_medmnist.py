@@ -9,10 +9,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data.adapters.medmnist import Medmnist
 from medsynth_ray.data.dataset import prepare
 from medsynth_ray.errors import AuditError
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 Write = Callable[..., Path]
 COUNTS = {"train": 30, "val": 8, "test": 12}

@@ -10,13 +10,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from medsynth_ray.config import DataConfig, SplitConfig
 from medsynth_ray.data._refused import Refused
 from medsynth_ray.data.adapters.nifti import Nifti
 from medsynth_ray.data.dataset import prepare
 from medsynth_ray.errors import AuditError, ConfigError
 from medsynth_ray.protocols import Spec
 from medsynth_ray.registry import configure
+from medsynth_ray.sections import DataConfig, SplitConfig
 
 Write = Callable[..., Path]
 WINDOW = {"value_window": (0.0, 255.0)}

@@ -12,7 +12,7 @@ from medsynth_ray.protocols import ComponentConfig, Features, Spec
 from medsynth_ray.seeds import derive
 from medsynth_ray.stats.as_published import as_published
 from medsynth_ray.stats.paired import holm
-from medsynth_ray.stats.verdict import Comparison, Verdict, compare, decide, no_candidate
+from medsynth_ray.stats.verdict import Comparison, Verdict, compare, decide, floored, largest_p, no_candidate
 from medsynth_ray.sweep import Row, mean_score
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Conclusion:
             return self._as_published()
         verdicts = self._verdicts()
         helping = [name for name, verdict in verdicts.items() if verdict.word == "helps"]
-        first = (helping or list(verdicts))[0]
+        compared = [name for name, verdict in verdicts.items() if verdict.comparisons]
+        first = (helping or compared or list(verdicts))[0]
         others = [{"arm": name, **verdict.to_json()} for name, verdict in verdicts.items() if name != first]
         return {**verdicts[first].to_json(), "arm": first or None, "privacy": self._privacy(first), "others": others}
 
@@ -41,14 +42,23 @@ class Conclusion:
         """Winner -> verdict, in the order of val; one under "" where there is no winner."""
         if not self.plan.winners:
             return {"": self._none(self._why_none(), "")}
-        if refits := [f"{row['arm']}: {row['skipped']}" for row in self.plan.confirm if row["skipped"]]:
-            said = "; ".join(refits)
-            what = f"No candidate: some pools that were made anew for a repeat cannot be used ({said})."
-            first = self.plan.winners[0]["arm"]
-            return {first: replace(self._none(said, first), sentence=what)}
-        compared = {winner["arm"]: self._comparisons(winner["arm"]) for winner in self.plan.winners}
-        adjusted = holm({name: max(c.p for c in found.values()) for name, found in compared.items()})
-        return {name: self._decided(name, found, adjusted[name]) for name, found in compared.items()}
+        arms = [winner["arm"] for winner in self.plan.winners]
+        compared = {arm: {} if self._refused(arm) else self._comparisons(arm) for arm in arms}
+        adjusted = holm({arm: largest_p(found) if found else 1.0 for arm, found in compared.items()})
+        return {
+            arm: self._decided(arm, found, adjusted[arm]) if found else self._not_remade(arm)
+            for arm, found in compared.items()
+        }
+
+    def _refused(self, arm: str) -> list[str]:
+        """Of a winner and its controls: pools that were made anew for a repeat and cannot be used, and why."""
+        own = [row for row in self.plan.confirm if row["arm"] == arm or row["of"] == arm]
+        return [f"{row['arm']}: {row['skipped']}" for row in own if row["skipped"]]
+
+    def _not_remade(self, arm: str) -> Verdict:
+        said = "; ".join(self._refused(arm))
+        what = f"No candidate: some pools that were made anew for a repeat cannot be used ({said})."
+        return replace(self._none(said, arm), sentence=what)
 
     def _none(self, why: str, arm: str) -> Verdict:
         return no_candidate(
@@ -78,31 +88,23 @@ class Conclusion:
             about=self.config.confirm.about, primary=self.primary, caveats=self.caveats(arm),
             p_adjusted=p_adjusted, num_arms=len(self.plan.winners),
         )  # fmt: skip
-        return self._above_floor(decided)
+        real_only = next(row for row in self.plan.confirm if row["arm"] == "real_only")
+        score = mean_score(real_only["result"], self.primary.key)
+        return floored(decided, real_only=score, floor=self.config.verdict.floor)
 
     def _winner(self, arm: str) -> Row:
-        return next(row for row in self.plan.winners if row["arm"] == arm)
-
-    def _above_floor(self, decided: Verdict) -> Verdict:
-        """The verdict, or "cannot tell" where real only is below the floor: then nothing was learnt to compare."""
-        floor = self.config.verdict.floor
-        real_only = next((r for r in self.plan.confirm if r["arm"] == "real_only"), None)
-        score = None if real_only is None else mean_score(real_only["result"], self.primary.key)
-        if floor is None or score is None or score >= floor:
-            return decided
-        sentence = (
-            f"Cannot tell: real only scores {score:.3f} on the locked test, below the floor {floor:g} of the sweep "
-            f"file, so the classifier did not learn the task. ({decided.sentence})"
-        )
-        return replace(decided, word="cannot_tell", sentence=sentence)
+        return next(row for row in [*self.plan.winners, *self.plan.confirm] if row["arm"] == arm)
 
     def _why_none(self) -> str:
         rows = [row for row in self.result.generators() if row["role"] == "candidate"]
         said = "; ".join(f"{row['label']}: {row['reason']}" for row in rows if row["status"] != "ok")
         if said:
             return f"no pool came to the mix ({said})"
-        skipped = sorted({row["skipped"] for row in self.plan.mix if row["skipped"]})
-        return f"no arm could be scored on val ({'; '.join(skipped)})" if skipped else "no arm takes a synthetic image"
+        split, rows = ("test", self.plan.confirm) if self.config.mode == "as_published" else ("val", self.plan.mix)
+        skipped = sorted({row["skipped"] for row in rows if row["skipped"]})
+        if skipped:
+            return f"no arm could be scored on {split} ({'; '.join(skipped)})"
+        return "no arm takes a synthetic image"
 
     # --- as published
 
@@ -111,11 +113,13 @@ class Conclusion:
         scored = {row["arm"]: self.result.probs(row)[0] for row in self.plan.confirm if row["result"]}
         real_only = scored.pop("real_only")
         if not scored:
-            none = self._none(self._why_none(), "")
+            why = self._why_none()
+            none = replace(self._none(why, ""), sentence=f"No candidate: {why}; only real only was scored.")
             return {**none.to_json(), "arm": None, "privacy": "", "others": []}
         found = as_published(
-            scored, real_only, test.labels, primary=self.primary, seed=derive(self.config.seed, "as published")
-        )
+            scored, real_only, test.labels, test.groups, primary=self.primary,
+            seed=derive(self.config.seed, "as published"),
+        )  # fmt: skip
         verdict = Verdict(
             word="as_published", sentence=found.sentence(self.primary.words()), winner=found.best, about="pool",
             primary=self.primary, effect=self.config.verdict.effect, comparisons=(),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from medsynth_ray import registry
-from medsynth_ray.protocols import Features, GeneratorConfig, Spec
+from medsynth_ray.protocols import Baseline, Features, GeneratorConfig, Spec
 from medsynth_ray.sections import (
     BudgetConfig,
     ConfirmConfig,
@@ -126,6 +126,7 @@ class SweepConfig(Section):
                 registry.configure(role, spec, where=f"{role}.{label}.config")
         for label, spec in self.fit.spaces.items():
             registry.configure("spaces", spec, where=f"fit.spaces.{label}.config")
+        _check_baseline(self.mix.classifier)
         registry.configure("metrics", self.fit.quality.metric, where="fit.quality.metric.config")
         registry.configure("spaces", self.fit.quality.space, where="fit.quality.space.config")
         for phase in ("mix", "confirm"):
@@ -134,6 +135,21 @@ class SweepConfig(Section):
             for need in config.needs():
                 if isinstance(need, Features):
                     registry.configure("spaces", need.space, where=f"{phase}.classifier space")
+
+
+def _check_baseline(classifier: Spec) -> None:
+    """The classifier of mix is the baseline, so nothing that it is made of can need the baseline."""
+    from medsynth_ray.errors import ConfigError
+
+    needs = list(registry.configure("classifiers", classifier, where="mix.classifier.config").needs())
+    for need in needs:
+        if need == Baseline():
+            raise ConfigError(
+                f"mix.classifier: {classifier.use} needs the sweep's real-only classifier, which is mix.classifier "
+                "itself; give it another space"
+            )
+        if isinstance(need, Features):
+            needs += registry.configure("spaces", need.space, where="mix.classifier space").needs()
 
 
 def _check_search(label: str, arm: GeneratorArm, config: GeneratorConfig) -> None:

@@ -152,6 +152,7 @@ class Sweep:
         from medsynth_ray.estimate import estimate
 
         data = self.data(progress)
+        self._check_names(data)
         return estimate(self, self._plan(data, writable=False), data)
 
     def _plan(self, data: Dataset, *, writable: bool) -> Plan:
@@ -188,11 +189,12 @@ class Sweep:
             AuditError: the images cannot be used.
             Underpowered: the design cannot see `verdict.effect` and does not accept that.
             SweepLocked: another driver leads this sweep.
-            ConfigError: a trial found a setting that cannot work.
+            ConfigError: a name in the sweep file is not in the data, or a trial found a setting that cannot work.
             KeyboardInterrupt: interrupted; the same command goes on.
         """
         weights.needed(self.config)
         data = self.data(progress)
+        self._check_names(data)
         self._freeze(data)
         self._check_power()
         budget = self.config.budget
@@ -229,7 +231,8 @@ class Sweep:
         on_schedule(schedule)
         ended = None
         if not schedule.done:
-            self.store.delete(f"{self.folder}/verdict.json")  # it would not be the verdict of what is recorded now
+            for name in ("verdict", "evidence"):  # they would not be of what is recorded now
+                self.store.delete(f"{self.folder}/{name}.json")
             from medsynth_ray.engine import tune
 
             splits = splits_of(self.config, data)
@@ -259,12 +262,13 @@ class Sweep:
         return [row for row in run.get("failures", []) if self.store.read(f"trial/{row['key']}/record.json") is None]
 
     def looks(self) -> list[str]:
-        """Who of this store has opened this locked test: `<sweep>-<hash of the winner>`.
+        """The sweeps of this store that have opened this locked test, whatever the number of arms they confirmed.
 
         Raises:
             AuditError: the images cannot be used.
         """
-        return self.store.list(f"look/{self.data().part('test').fingerprint[:32]}")
+        found = self.store.list(f"look/{self.data().part('test').fingerprint[:32]}")
+        return sorted({name.rpartition("-")[0] for name in found})  # <sweep>-<hash of the winner>
 
     def recorded(self) -> list[tuple[Job, Record]]:
         """Every trial that has a record, as far as the plan is known.
@@ -282,6 +286,16 @@ class Sweep:
         failed = {row["key"] for row in self.failures()}
         return plan, Schedule(plan.steps(), self._lookup, on_record, failed=failed)
 
+    def _check_names(self, data: Dataset) -> None:
+        """What only the end of a sweep reads is looked at before anything is spent."""
+        from medsynth_ray.details import columns
+        from medsynth_ray.readers import read_results
+
+        primary_of(self.config, data.class_names)
+        columns(data, self.config.report.subgroups)
+        if self.config.report.readers.results is not None:
+            read_results(Path(self.config.report.readers.results), self.sweep_id)
+
     def _check_power(self) -> None:
         """Before anything runs: with a pilot, only what it cannot change."""
         power = self.power()
@@ -289,7 +303,7 @@ class Sweep:
             self._refuse(power)
 
     def _check_pilot(self, pilot: dict[str, Any]) -> None:
-        """Before any generator is fitted."""
+        """Before any generator is fitted; a pilot that failed leaves what the sweep file assumes."""
         self._refuse(self.power(pilot))
 
     def _refuse(self, power: Power) -> None:

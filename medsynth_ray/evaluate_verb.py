@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medsynth_ray.terminal import AsJson, exits, print_json, screen
+from medsynth_ray.terminal import AsJson, check_new_file, exits, print_json, screen
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,7 +42,9 @@ def evaluate(
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Cache of features. Default: ~/.cache/medsynth/features.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a self-contained page.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a self-contained page, a new file.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of subsets, permutations and halvings.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -52,6 +54,7 @@ def evaluate(
         from medsynth_ray import show
         from medsynth_ray.evaluate_page import page
 
+        check_new_file(html)
         with show.Running(screen) as bar:
             found = evaluation.evaluate(
                 real, synthetic, spaces=_specs(space, "--space"), metrics=_specs(metric, "--metric"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,12 @@ from medsynth_ray.protocols import UNKNOWN
 from medsynth_ray.registry import explain
 from medsynth_ray.report.readers import packet
 from medsynth_ray.report.readers.answers import Answers, gather
+from medsynth_ray.report.readers.results import FORMAT, Results
 from medsynth_ray.report.readers.study import OTHER, Key, Questions, Showing, choose, plan
 from medsynth_ray.stats import readers as stats
 
 if TYPE_CHECKING:
     from medsynth_ray.results import SweepResult
-
-FORMAT = "medsynth-readers/1"
 
 Row = dict[str, Any]
 
@@ -77,23 +77,42 @@ def export(
     shown = {name: int(n) for name, n in zip(real.class_names, synthetic.counts(), strict=True)}
     return {
         "folder": str(folder), "key": str(key_path), "readers": num_readers, "arm": arm, "of_each_kind": shown,
-        "images": len(key.cases), "showings": len(key.packets[0].showings), "fitted_on_unknown": key.fitted_on_unknown,
+        "images": len(key.cases), "distractors": len(key.cases) - int(key.compared.sum()),
+        "showings": len(key.packets[0].showings), "fitted_on_unknown": key.fitted_on_unknown,
         "left_out": [name for name, n in shown.items() if not n],
     }  # fmt: skip
 
 
 def write(key: Key, pixels: np.ndarray, folder: Path, key_path: Path) -> None:
-    """Write key and packets; `pixels` uint8 (N, H, W, C) are those of the key's cases.
+    """Write packets and key; `pixels` uint8 (N, H, W, C) are those of the key's cases. `folder` is new or empty.
+
+    Packets come first, below a temporary folder beside `folder`: what fails leaves neither, and may be tried again.
 
     Raises:
         ConfigError: the key's file is there already.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        packets = Path(temporary) / "packets"
+        _write_packets(key, pixels, packets)
+        _write_key(key, key_path)
+        try:
+            packets.replace(folder)
+        except OSError:
+            key_path.unlink()
+            raise
+
+
+def _write_key(key: Key, path: Path) -> None:
     try:
-        handle = os.open(key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise ConfigError(f"{key_path} is there already; name a new file by --key") from None
+        raise ConfigError(f"{path} is there already; name a new file by --key") from None
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(key.model_dump_json(indent=1))
+
+
+def _write_packets(key: Key, pixels: np.ndarray, folder: Path) -> None:
     pictures = [packet.data_uri(packet.png(image)) for image in pixels]
     project = folder / "label-studio"
     project.mkdir(parents=True, exist_ok=True)
@@ -126,7 +145,8 @@ def scored(key: Key, answers: dict[int, Answers], *, margin: float = 0.1, seed: 
     Raises:
         ValueError: `margin` lies outside (0, 0.5).
     """
-    readings = _readings(key, answers)
+    compared = key.compared
+    readings = _readings(key, answers, compared)
     summary = stats.summarise(readings, key.class_names, margin=margin, seed=seed)
     shown = {packet.reader: packet.showings for packet in key.packets}
     num_questions = len(key.questions.codes(key.class_names))
@@ -137,7 +157,8 @@ def scored(key: Key, answers: dict[int, Answers], *, margin: float = 0.1, seed: 
     return {
         "format": FORMAT, "sweep": key.sweep, "arm": key.arm, "class_names": list(key.class_names),
         "real_images_of": key.real_images_of, "fitted_on_unknown": key.fitted_on_unknown,
-        "num_real": kinds[0], "num_synthetic": kinds[1], "num_packets": len(key.packets), **summary,
+        "num_real": kinds[0], "num_synthetic": kinds[1], "num_distractors": int((~compared).sum()),
+        "num_packets": len(key.packets), **summary,
         "questions": _question_rows(key, answers), "pool_images": _pool_images(key, readings),
     }  # fmt: skip
 
@@ -154,15 +175,21 @@ def read_key(path: Path) -> Key:
         raise ConfigError("\n".join(explain(error, str(path), Key))) from None
 
 
-def read_results(path: Path) -> Row:
-    """What `score` found, from the file that it was written to.
+def read_results(path: Path, sweep: str | None = None) -> Row:
+    """What `score` found, from the file that it was written to; sweep: id of the one that it must be of, None: any.
 
     Raises:
-        ConfigError: it cannot be read, or is none of these.
+        ConfigError: it cannot be read, is none of these, is incomplete, or is of another sweep.
     """
     found = _json(path)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ConfigError(f"{path} is not what `medsynth readers score -o` writes")
+    try:
+        Results.model_validate(found)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, str(path), Results))) from None
+    if sweep not in (None, found["sweep"]):
+        raise ConfigError(f"{path} is a study of sweep {found['sweep']}, not of {sweep}")
     return found
 
 
@@ -170,7 +197,7 @@ def _free_places(folder: Path, key_path: Path | None) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already and not an empty folder; name a new one")
     key_path = key_path or folder.resolve().with_name(folder.resolve().name + ".key.json")
-    if folder.resolve() in key_path.resolve().parents:
+    if folder.resolve() in (key_path.resolve(), *key_path.resolve().parents):
         raise ConfigError(f"the key {key_path} would lie among the packets in {folder} and unblind whoever gets them")
     if key_path.exists():
         raise ConfigError(f"{key_path} is there already; name a new file by --key")
@@ -185,7 +212,8 @@ def _json(path: Path) -> Any:
         raise ConfigError(f"{path} cannot be read as JSON: {error}") from None
 
 
-def _readings(key: Key, answers: dict[int, Answers]) -> stats.Readings:
+def _readings(key: Key, answers: dict[int, Answers], compared: np.ndarray) -> stats.Readings:
+    """Of the cases that are `compared`; the others count where a reader saw them twice, for agreement with oneself."""
     packets = {packet.reader: packet for packet in key.packets}
     shape = (len(answers), len(key.cases))
     scores, diagnoses, again = np.full(shape, np.nan), np.full(shape, stats.UNREAD, dtype=np.int64), []
@@ -198,7 +226,8 @@ def _readings(key: Key, answers: dict[int, Answers]) -> stats.Readings:
         again.append(_again(packets[reader].showings, said))
     synthetic = np.array([case.synthetic for case in key.cases], dtype=bool)
     labels = np.array([case.label for case in key.cases], dtype=np.int64)
-    return stats.Readings(synthetic, labels, scores, diagnoses, tuple(again))
+    kept = (synthetic[compared], labels[compared], scores[:, compared], diagnoses[:, compared])
+    return stats.Readings(*kept, tuple(again))
 
 
 def _again(showings: Sequence[Showing], said: Answers) -> np.ndarray:
@@ -229,7 +258,13 @@ def _diagnosis(said: dict[str, str]) -> int:
 
 def _question_rows(key: Key, answers: dict[int, Answers]) -> list[Row]:
     """How often each yes-or-no question was answered how, by kind of image; repeats do not count."""
-    first = {s.id: key.cases[s.case] for packet in key.packets for s in packet.showings if s.repeat_of is None}
+    compared = key.compared
+    first = {
+        s.id: key.cases[s.case]
+        for packet in key.packets
+        for s in packet.showings
+        if s.repeat_of is None and compared[s.case]
+    }
     rows = []
     for name, text in key.questions.yes_no.items():
         counts = {arm: dict.fromkeys(("yes", "no", "uncertain"), 0) for arm in ("real", "synthetic")}
@@ -245,8 +280,9 @@ def _pool_images(key: Key, readings: stats.Readings) -> list[Row]:
     """Each synthetic image that was shown: how many diagnosed it, and how many of them as its class."""
     num_read = (readings.diagnoses != stats.UNREAD).sum(axis=0).tolist()
     num_right = (readings.diagnoses == readings.labels).sum(axis=0).tolist()
+    compared = [case for case, one in zip(key.cases, key.compared, strict=True) if one]
     return [
         {"id": case.image_id, "digest": case.digest, "class": key.class_names[case.label], "read": n, "right": right}
-        for case, n, right in zip(key.cases, num_read, num_right, strict=True)
+        for case, n, right in zip(compared, num_read, num_right, strict=True)
         if case.synthetic
     ]

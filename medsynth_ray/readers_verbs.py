@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medsynth_ray.terminal import AsJson, Settings, SweepFile, exits, open_sweep, print_json, screen
+from medsynth_ray.terminal import AsJson, Settings, SweepFile, check_new_file, exits, open_sweep, print_json, screen
 
 if TYPE_CHECKING:
     from medsynth_ray.report.readers.study import Questions
@@ -70,14 +70,12 @@ def score(
     """Score answers: AUC of each reader and of all, agreement, and how often the diagnosis is the label."""
     import json
 
-    from medsynth_ray.errors import ConfigError
     from medsynth_ray.readers import score as scored
     from medsynth_ray.report.readers.section import readers_page
 
     with exits(as_json):
         for path in (output, html):
-            if path is not None and path.exists():
-                raise ConfigError(f"{path} is there already; name a new file")
+            check_new_file(path)
         result = scored(key, answers, margin=margin)
         if output is not None:
             output.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -92,20 +90,28 @@ def _questions(path: Path | None) -> Questions | None:
     from medsynth_ray import yamlfile
     from medsynth_ray.report.readers.study import Questions
 
-    return None if path is None else Questions.read(yamlfile.load_dict(path), str(path))
+    return None if path is None else Questions.read(yamlfile.load_dict(path, kind="file of questions"), str(path))
 
 
 def _say_exported(made: dict[str, Any]) -> None:
+    real = made["images"] - sum(made["of_each_kind"].values())
     screen.print(
         f"{made['readers']} packets of {made['showings']} images in {made['folder']}, of {made['images']} different "
-        "ones: half of them real, of val, which no generator of this sweep was fitted on.",
+        f"ones: {real} of them real, of val, which no generator of this sweep was fitted on.",
         markup=False, soft_wrap=True,
     )  # fmt: skip
     if made["fitted_on_unknown"]:
         screen.print("What this generator was fitted on is unknown: it may have seen the real images.", soft_wrap=True)
+    if made["distractors"]:
+        screen.print(
+            f"{made['distractors']} of the real ones are of classes without synthetic images: they keep the diagnosis "
+            "blind and count for nothing else.", soft_wrap=True,
+        )  # fmt: skip
     if made["left_out"]:
         left = ", ".join(made["left_out"])
-        screen.print(f"Left out, because it has no real or no synthetic image: {left}", markup=False, soft_wrap=True)
+        screen.print(
+            f"Not compared, because it has no real or no synthetic image: {left}", markup=False, soft_wrap=True
+        )
     screen.print(f"Key (keep it, never send it): {made['key']}", markup=False, soft_wrap=True)
     screen.print(f"Next: medsynth readers score {made['key']} ANSWERS...", markup=False, soft_wrap=True)
 

@@ -67,17 +67,23 @@ class Gatherer:
         }  # fmt: skip
 
     def readers(self) -> dict[str, Any] | None:
-        """The reader study that the sweep file names.
+        """The reader study that the sweep file names; `caveat` says where it is of another sweep.
 
         Raises:
             ConfigError: its file cannot be read, or is none of `medsynth readers score`.
         """
         path = self.config.report.readers.results
-        return None if path is None else read_results(Path(path))
+        if path is None:
+            return None
+        found = read_results(Path(path))
+        own = self.config.sweep_id
+        caveat = f"This study is of another sweep, {found['sweep']}, not of this one, {own}: of other images."
+        return {**found, "caveat": "" if found["sweep"] == own else caveat}
 
     def looks(self) -> int:
         """How many sweeps of this store have opened this locked test."""
-        return len(self.store.list(f"look/{self.data.part('test').fingerprint[:32]}"))
+        found = self.store.list(f"look/{self.data.part('test').fingerprint[:32]}")
+        return len({name.rpartition("-")[0] for name in found})  # <sweep>-<hash of the winner>
 
     def published(self) -> dict[str, Any]:
         """The tables of the paper, and what this sweep measured in their place."""
@@ -182,7 +188,7 @@ class Gatherer:
     def _may_show(self, path: str) -> bool:
         """Whether the images of a unit may be shown: of copies, or of what gates rejected, only where real ones may."""
         result = self.result.record(path)["result"]
-        return self.config.report.real_images or (result["passed"] and not result["has_sources"])
+        return self.config.report.real_images or pools.may_show(result)
 
     def near_copies(self, most: int = 12) -> list[NearCopy]:
         """The most suspicious pairs of each judged generator; none where no real image may be shown."""

@@ -225,7 +225,8 @@ class VerdictConfig(Section):
     effect: float = Field(default=0.03, gt=0.0, lt=1.0)
     """The smallest difference worth having, on the metric's scale: power is stated for it."""
     floor: float | None = Field(default=None, gt=0.0, lt=1.0)
-    """Real only must score this on the locked test (from a pilot); below it the verdict carries a caveat."""
+    """Real only must score this on the locked test; below it the classifier did not learn the task, and whatever the
+    comparisons say, the verdict is "cannot tell"."""
     discordance: float = Field(default=0.12, gt=0.0, lt=1.0)
     """Assumed share of test images on which two arms disagree, for the power line before the run."""
     repeat_sd: float = Field(default=0.01, ge=0.0, lt=1.0)

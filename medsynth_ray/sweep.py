@@ -31,8 +31,8 @@ class Plan:
     """A sweep's plan and what has come out so far.
 
     counts: images of each class in train, int64 (K,). metric: how the primary metric is called in scores. check: looks
-    at the pilot's row and raises where the design is hopeless. fits, pools, mix, confirm: one row for each finished
-    job. winners: arms that are confirmed, the best on val first.
+    at the pilot's row (without a result if it failed) and raises where the design is hopeless. fits, pools, mix,
+    confirm: one row for each finished job. winners: arms that are confirmed, the best on val first.
     """
 
     config: SweepConfig
@@ -58,7 +58,8 @@ class Plan:
 
     def steps(self) -> Steps:
         """Pilot -> fit -> mix -> confirm."""
-        phases = ("fit", "mix", "confirm") if self.config.verdict.pilot_repeats > 1 else ("fit", "mix")
+        early = self.config.verdict.pilot_repeats > 1 or self.config.mode == "as_published"
+        phases = ("fit", "mix", "confirm") if early else ("fit", "mix")
         yield [
             self.jobs.embed(split, spaces)
             for split in self._distinct("train", "showable", "val")
@@ -86,14 +87,13 @@ class Plan:
             return
         (result,) = yield [self.jobs.score("pilot", phase="pilot", repeats=repeats)]
         self.pilot = _arm_row("pilot", "control", None, None, None, result)
-        if result is not None:
-            self.check(self.pilot)
+        self.check(self.pilot)
 
     def _as_published(self) -> Steps:
         """Every arm once on the test images; the best of them is what such a study reports."""
         yield [self._generator(label) for label in self.config.generators]
         self.decisions.look(self.jobs.fingerprints["test"], self.config.sweep_id, "as published")
-        yield [self._once(None, None, None)] + [
+        self.confirm = yield [self._once(None, None, None)] + [
             self._once(pool, mixer, ratio) for pool in self._usable() for mixer, ratio in self.mixes()
         ]
         scored = [r for r in self.confirm if r["role"] == "candidate" and r["result"]]
@@ -111,7 +111,7 @@ class Plan:
                     repeats=[0], label=pool["name"] if pool else "", arm=pool and pool["arm"],
                 )
             ]  # fmt: skip
-        self.confirm.append({**_arm_row(name, role, pool, mixer, ratio, result, skipped=lacking), "of": None})
+        return {**_arm_row(name, role, pool, mixer, ratio, result, skipped=lacking), "of": None}
 
     def _distinct(self, *splits: str) -> list[str]:
         """The first name of each of these image sets."""

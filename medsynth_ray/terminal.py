@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from medsynth_ray.errors import MedsynthError
+from medsynth_ray.errors import ConfigError, MedsynthError
 
 if TYPE_CHECKING:
     from medsynth_ray.driver import Sweep
@@ -52,6 +53,22 @@ def _fail(kind: str, message: str, code: int, as_json: bool) -> None:
     screen.print(f"[bold red]{kind}[/bold red]:", end=" ")
     screen.print(message, markup=False, soft_wrap=True)
     raise typer.Exit(code)
+
+
+def check_new_file(path: Path | None) -> None:
+    """Look whether a file can be written, before the work that it is to hold.
+
+    Raises:
+        ConfigError: it is there already, or its folder is not.
+    """
+    if path is None:
+        return
+    if path.exists():
+        raise ConfigError(f"{path} is there already; name a new file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"{path} cannot be written: nothing may be written to the folder {path.parent}")
 
 
 def print_json(value: dict[str, Any]) -> None:

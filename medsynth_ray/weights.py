@@ -19,14 +19,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medsynth_ray import registry, yamlfile
 from medsynth_ray.errors import ConfigError, WeightsMissing
 from medsynth_ray.weights_catalogue import CATALOGUE, UNKNOWN_LICENCE
+from medsynth_ray.weights_remote import HUB, check_uri, from_hub, online, redacted, redacted_text
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
-_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?:(?P<file>[\w./-]+)")
 _BLOCK_BYTES = 1 << 22
 
 
@@ -39,7 +40,7 @@ class Entry(BaseModel):
     """A file of this machine."""
     uri: str | None = None
     """An fsspec URL: https://..., s3://... ."""
-    hub: str | None = Field(default=None, pattern=f"^{_HUB.pattern}$")
+    hub: str | None = Field(default=None, pattern=f"^{HUB.pattern}$")
     """`owner/repo:filename` on the Hugging Face hub; `owner/repo@revision:filename` for one revision of it."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Of the file; None: not known before the first pull."""
@@ -53,19 +54,19 @@ class Entry(BaseModel):
             raise ValueError(f"give one of path, uri and hub, got {' and '.join(given) or 'none'}")
         if self.path is None and self.filename in ("", ".", ".."):
             raise ValueError(f"{self.where} names no file")
-        if (self.uri or "").startswith("http://") and self.sha256 is None:
-            raise ValueError("http:// can be altered on its way: use https://, or give the sha256")
+        if self.uri is not None:
+            check_uri(self.uri, pinned=self.sha256 is not None)
         return self
 
     @property
     def where(self) -> str:
-        """Its place, as `medsynth weights add` takes it."""
-        return self.path or self.uri or f"hub:{self.hub}"
+        """Its place, to be shown: a user, a token and a query of a URL are left out."""
+        return self.path or (f"hub:{self.hub}" if self.uri is None else redacted(self.uri))
 
     @property
     def filename(self) -> str:
         """The last part of its place."""
-        return re.split(r"[/:]", self.where.partition("?")[0])[-1]
+        return re.split(r"[/:]", re.split(r"[?#]", self.path or self.uri or self.hub or "")[0])[-1]
 
     @property
     def file(self) -> Path:
@@ -110,7 +111,7 @@ def _own_entries() -> dict[str, Entry]:
     if not path.exists():
         return {}
     found = {}
-    for name, values in yamlfile.load_dict(path).items():
+    for name, values in yamlfile.load_dict(path, kind="registry of weights").items():
         _check_name(str(name), f"{path}: ")
         try:
             found[str(name)] = Entry.model_validate(values)
@@ -132,16 +133,34 @@ def entry(name: str) -> Entry:
 
 
 def add(
-    name: str, place: str, *, sha256: str | None = None, licence: str | None = None, note: str | None = None
+    name: str,
+    place: str,
+    *,
+    sha256: str | None = None,
+    licence: str | None = None,
+    note: str | None = None,
+    replace: bool = False,
 ) -> Entry:
     """Write an entry to the user's file, replacing one of that name; the sha256 of a local file is computed.
 
-    place: a local path, an fsspec URL, or `hub:owner/repo:filename`. licence, note: None keeps what is known.
+    place: a local path, an fsspec URL, or `hub:owner/repo:filename`. sha256: what the file must have; None: what the
+    name had before, if that is known and not `replace`. licence, note: None keeps them where the sha256 is the same.
 
     Raises:
         ConfigError: a name or place that cannot be, no such file, or a file that has another sha256.
     """
     _check_name(name)
+    with _locked():
+        made = _made(name, place, {"sha256": sha256, "licence": licence, "note": note}, replace)
+        _write({**_own_entries(), name: made})
+    return made
+
+
+def _made(name: str, place: str, given: dict[str, str | None], replace: bool) -> Entry:
+    """The new entry of `name`."""
+    before = entries().get(name)
+    pinned = before.sha256 if before and not replace else None
+    sha256 = given["sha256"]
     if place.startswith("hub:"):
         located = {"hub": place.removeprefix("hub:")}
     elif "://" in place:
@@ -150,16 +169,31 @@ def add(
         path = Path(place).expanduser().resolve()
         if not path.is_file():
             raise ConfigError(f"weights file {str(path)!r} does not exist")
-        located, sha256 = {"path": str(path)}, _checked_sha256(path, sha256)
-    before = entries().get(name)
-    known = {"licence": before.licence, "note": before.note} if before else {}
-    given = {"sha256": sha256, "licence": licence, "note": note}
+        located, found = {"path": str(path)}, _checked_sha256(path, sha256)
+        if sha256 is None and pinned not in (None, found):
+            raise ConfigError(
+                f"weights {name!r} have sha256 {pinned}, but {str(path)!r} has {found}; if you vouch for the new file, "
+                f"add it with --replace, or with --sha256 {found}"
+            )
+        sha256 = found
+    sha256 = sha256 or pinned
+    same = before is not None and sha256 is not None and before.sha256 == sha256
+    known = {"licence": before.licence, "note": before.note} if before and same else {}
+    said = {k: v for k, v in {**given, "sha256": sha256}.items() if v is not None}
     try:
-        made = Entry.model_validate({**known, **located, **{k: v for k, v in given.items() if v is not None}})
+        return Entry.model_validate({**known, **located, **said})
     except ValidationError as error:
         raise ConfigError("\n".join(registry.explain(error, name, Entry))) from None
-    _write({**_own_entries(), name: made})
-    return made
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Nobody else changes the user's file meanwhile."""
+    path = registry_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600  # who may write the file may lock it
+    with FileLock(path.with_name(f".{path.name}.lock"), mode=mode):
+        yield
 
 
 def _check_name(name: str, where: str = "") -> None:
@@ -177,7 +211,10 @@ def _checked_sha256(path: Path, expected: str | None) -> str:
 
 
 def _write(known: Mapping[str, Entry]) -> None:
-    """The user's file as YAML whose texts are JSON texts; complete or not at all."""
+    """The user's file as YAML whose texts are JSON texts; complete or not at all.
+
+    A new one is the user's alone, for URLs may hold tokens; one that is there keeps its mode.
+    """
     blocks = []
     for name, one in sorted(known.items()):
         values = one.model_dump(exclude_none=True, exclude_defaults=True)
@@ -185,9 +222,11 @@ def _write(known: Mapping[str, Entry]) -> None:
             "\n".join([f'"{name}":', *(f"  {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())])
         )
     path = registry_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
-    temporary.write_text("\n".join(blocks) + "\n", encoding="utf-8")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write("\n".join(blocks) + "\n")
+    if path.exists():
+        temporary.chmod(path.stat().st_mode & 0o777)
     os.replace(temporary, path)
 
 
@@ -220,7 +259,7 @@ def _registered_file(name: str, found: Entry) -> Path:
     if found.sha256 is not None and (sha256 := file_sha256(found.file)) != found.sha256:
         raise WeightsMissing(
             f"weights {name!r}: {found.file} has sha256 {sha256}, registered is {found.sha256}; bring the file back, "
-            f"or if you vouch for the new one: {_add_command(name, str(found.file))}"
+            f"or if you vouch for the new one: {_add_command(name, f'{found.file} --replace')}"
         )
     return found.file
 
@@ -276,8 +315,17 @@ def pull(name: str) -> dict[str, Any]:
     with _source(name, found) as source:
         path = stored(source, cache_folder(), found.filename, sha256=found.sha256, what=f"weights {name!r}")
     if found.sha256 is None:
-        _write({**_own_entries(), name: found.model_copy(update={"sha256": path.parent.name})})
+        _record_sha256(name, found, path.parent.name)
     return {**_pulled(name, path), "pulled": True, "first_use": found.sha256 is None}
+
+
+def _record_sha256(name: str, found: Entry, sha256: str) -> None:
+    """Of what came; a ConfigError where the name was changed meanwhile."""
+    with _locked():
+        recorded = found.model_copy(update={"sha256": sha256})
+        if entries().get(name) not in (found, recorded):
+            raise ConfigError(f"weights {name!r} were changed in {registry_file()} while they were pulled; pull again")
+        _write({**_own_entries(), name: recorded})
 
 
 def _pulled(name: str, path: Path) -> dict[str, Any]:
@@ -317,39 +365,16 @@ def _source(name: str, found: Entry) -> Iterator[BinaryIO]:
     import fsspec
 
     try:
-        with open(_from_hub(found), "rb") if found.hub else fsspec.open(_online(found), "rb") as source:
+        with open(from_hub(found.hub), "rb") if found.hub else fsspec.open(online(found.uri or ""), "rb") as source:
             yield source
     except ConfigError:
         raise
     except Exception as error:  # every protocol has errors of its own
+        said = f"{type(error).__name__}: {redacted_text(str(error), found.uri or '')}"
         raise WeightsMissing(
-            f"weights {name!r} cannot be downloaded from {found.where}: {type(error).__name__}: {error}. Copy the file "
-            f"{found.filename} to this machine by hand, then {_add_command(name)}"
-        ) from error
-
-
-def _online(found: Entry) -> str:
-    """Its URL; refused where HF_HUB_OFFLINE says that this machine is offline and the URL needs a network."""
-    assert found.uri is not None
-    if _offline() and not found.uri.startswith(("file://", "local://", "memory://")):
-        raise OSError("HF_HUB_OFFLINE is set: nothing is downloaded")
-    return found.uri
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-
-
-def _from_hub(found: Entry) -> str:
-    """A hub's file, from its own cache where it is there."""
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise ImportError(f"{error}: pip install huggingface-hub") from error
-    match = _HUB.fullmatch(found.hub or "")
-    assert match is not None
-    path: str = hf_hub_download(match["repo"], match["file"], revision=match["revision"], local_files_only=_offline())
-    return path
+            f"weights {name!r} cannot be downloaded from {found.where}: {said}. "
+            f"Copy the file {found.filename} to this machine by hand, then {_add_command(name)}"
+        ) from None  # its own text may hold a token of the URL
 
 
 # --- a look ----------------------------------------------------------------------------------------------------------

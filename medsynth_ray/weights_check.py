@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medsynth_ray.checkpoints import reason
 from medsynth_ray.weights import entry, remedy
 
 
@@ -30,7 +31,7 @@ def check(name: str) -> dict[str, Any]:
     try:
         num, said = _contents(found.file)
     except Exception as error:  # a damaged file fails in many ways, and its state is what was asked for
-        return {**row, "state": "unreadable", "said": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+        return {**row, "state": "unreadable", "said": reason(error)}
     return {**row, "state": "ok", "num_tensors": num, "said": said}
 
 

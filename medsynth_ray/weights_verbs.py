@@ -42,15 +42,19 @@ def add(
     licence: Annotated[str | None, typer.Option(help="What its authors allow.")] = None,
     sha256: Annotated[str | None, typer.Option(help="What the file's sha256 must be.")] = None,
     note: Annotated[str | None, typer.Option(help="What you want to remember.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="The name may stand for another file than before.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give weights a name, in place of what it stood for; the sha256 of a local file is recorded."""
     from medsynth_ray import weights
 
     with exits(as_json):
-        made = weights.add(name, place, sha256=sha256, licence=licence, note=note)
+        made = weights.add(name, place, sha256=sha256, licence=licence, note=note, replace=replace)
         if as_json:
-            print_json({"name": name, "registry": str(weights.registry_file()), **made.model_dump()})
+            shown = made.model_dump(exclude={"uri"})
+            print_json({"name": name, "registry": str(weights.registry_file()), "where": made.where, **shown})
         vouched = made.sha256 or "not known yet: the first pull records it"
         screen.print(f"{name}: {made.where}\nsha256   {vouched}\nlicence  {made.licence}", markup=False, soft_wrap=True)
 

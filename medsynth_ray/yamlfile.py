@@ -40,6 +40,7 @@ from medsynth_ray.sections import DataConfig
 
 __all__ = ["dump", "json_schema", "load", "load_dict"]
 
+SWEEP = "sweep file"
 MAX_BYTES = 1 << 20
 MAX_VALUES = 10_000
 """Values of one file, those that its aliases stand for included."""
@@ -86,13 +87,13 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, components: bool = 
     return config
 
 
-def load_dict(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a sweep file says after `extends` and overrides, before defaults and validation.
+def load_dict(path: str | Path, overrides: Sequence[str] = (), *, kind: str = SWEEP) -> dict[str, Any]:
+    """What a file says after `extends` and overrides, before defaults and validation; kind: what messages call it.
 
     Raises:
         ConfigError: the file cannot be read.
     """
-    return _layered(path, overrides)[0]
+    return _layered(path, overrides, kind)[0]
 
 
 def dump(config: SweepConfig) -> str:
@@ -117,48 +118,49 @@ def _represent_text(representer: Any, text: str) -> Any:
 # --- layers: files, then overrides -----------------------------------------------------------------------------------
 
 
-def _layered(path: str | Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Origins]:
-    values, origins = _read_chain(Path(path), ())
+def _layered(path: str | Path, overrides: Sequence[str], kind: str = SWEEP) -> tuple[dict[str, Any], Origins]:
+    values, origins = _read_chain(Path(path), (), kind)
     for text in overrides:
         values = _merge(values, _override(text, origins))
     return values, origins
 
 
-def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Origins]:
+def _read_chain(path: Path, seen: tuple[Path, ...], kind: str) -> tuple[dict[str, Any], Origins]:
     """One file merged over what it extends."""
     here = path.resolve()
     if here in seen:
         raise ConfigError(f"extends goes round in a circle: {' -> '.join(p.name for p in (*seen, here))}")
     if len(seen) > MAX_EXTENDS:
         raise ConfigError(f"{path}: extends is chained more than {MAX_EXTENDS} files deep")
-    values, origins = _read_file(path)
+    values, origins = _read_file(path, kind)
     base = values.pop("extends", None)
     values = _absolute_paths(values, here.parent)
     if base is None:
         return values, origins
     if not isinstance(base, str):
         raise ConfigError(f"{origins['extends']}: extends must be the path of one file, got {base!r}")
-    below, origins_below = _read_chain(path.parent / base, (*seen, here))
+    below, origins_below = _read_chain(path.parent / base, (*seen, here), kind)
     return _merge(below, values), {**origins_below, **origins}
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], Origins]:
+def _read_file(path: Path, kind: str) -> tuple[dict[str, Any], Origins]:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"cannot read the sweep file {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot read the {kind} {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes, which no sweep file is")
+        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes, which no {kind} is")
     reader = _Reader(text, str(path))
     values = reader.read()
     if values is None:
-        raise ConfigError(f"{path}: the file is empty; `medsynth init` writes one that works")
+        hint = "; `medsynth init` writes one that works" if kind == SWEEP else ""
+        raise ConfigError(f"{path}: the file is empty{hint}")
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a sweep file is a mapping of keys, got a {type(values).__name__}")
+        raise ConfigError(f"{path}: a {kind} is a mapping of keys, got a {type(values).__name__}")
     return values, reader.origins
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests.runner import Runner
+
+settings.register_profile("medsynth", deadline=None)  # a loaded machine is no fault of the code
+settings.load_profile("medsynth")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import timm
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
-from timm.models import PretrainedCfg, group_parameters, load_state_dict
+from pydantic import Field, field_validator, model_validator
+from timm.models import PretrainedCfg, group_parameters
 from torch import nn
 
+from medsynth_ray.checkpoints import timm_pretrained
 from medsynth_ray.classifiers._network import NetworkClassifier, NetworkConfig
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import Need, Runtime, Weights
@@ -40,6 +40,12 @@ class TimmConfig(NetworkConfig):
             raise ValueError(f"timm has no model {value!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return value
 
+    @model_validator(mode="after")
+    def _frozen_layers_are_not_random(self) -> Self:
+        if self.freeze_up_to and not self.pretrained:
+            raise ValueError(f"freeze_up_to: {self.freeze_up_to} would freeze random layers; give `weights`")
+        return self
+
     @property
     def pretrained(self) -> bool:
         """Whether training starts from a checkpoint."""
@@ -65,7 +71,7 @@ class TimmClassifier(NetworkClassifier):
         if config.weights is None or runtime is None:
             network = timm.create_model(config.model, in_chans=channels, num_classes=num_classes, **options)
         else:
-            network = _pretrained(config.model, runtime.weights(config.weights), channels, options)
+            network, _ = timm_pretrained(config.model, runtime.weights(config.weights), in_chans=channels, **options)
             cast(Any, network).reset_classifier(num_classes)
         freeze_blocks(network, config.freeze_up_to, config.model)
         steps: list[nn.Module] = [_Resize(side)] if side else []
@@ -131,18 +137,3 @@ def _blocks(network: Any) -> list[list[nn.Parameter]]:
             break
         blocks.append(block)
     return blocks
-
-
-def _pretrained(name: str, path: Path, channels: int, options: dict[str, Any]) -> nn.Module:
-    """The model as the checkpoint has it, its own head included, so that timm loads it strictly."""
-    cfg: Any = timm.get_pretrained_cfg(name) or PretrainedCfg()
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-        head = cfg.classifier if isinstance(cfg.classifier, str) else cfg.classifier[0]
-        num_classes = len(state[f"{head}.bias"]) if f"{head}.bias" in state else 0
-        overlay = {"state_dict": state, "num_classes": num_classes, "custom_load": False}
-        return timm.create_model(
-            name, pretrained=True, in_chans=channels, num_classes=num_classes, pretrained_cfg_overlay=overlay, **options
-        )
-    except RuntimeError as error:
-        raise ConfigError(f"weights {str(path)!r} do not fit {name}: {str(error).splitlines()[0]}") from error

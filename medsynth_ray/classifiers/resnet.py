@@ -25,11 +25,9 @@ class Resnet(TimmClassifier):
         twice as dear: on chest X-rays it drew level in CPU time at 32 px and lost clearly at 64 px."""
 
         @model_validator(mode="after")
-        def _fresh_layers_are_trained(self) -> Resnet.Config:
+        def _small_stem_is_trained(self) -> Resnet.Config:
             if self.stem == "small" and self.pretrained:
                 raise ValueError(f"stem: small is for training from scratch; got weights={self.weights!r}")
-            if self.freeze_up_to and not self.pretrained:
-                raise ValueError(f"freeze_up_to: {self.freeze_up_to} would freeze random layers; give `weights`")
             return self
 
         @classmethod

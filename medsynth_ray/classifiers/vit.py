@@ -8,7 +8,9 @@ and norms are not decayed, as in the training loop that this schedule comes with
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+
+from pydantic import Field, model_validator
 
 from medsynth_ray.classifiers._augment import Augment
 from medsynth_ray.classifiers._fitting import ClassWeight
@@ -41,6 +43,16 @@ class Vit(TimmClassifier):
         """balanced: every class weighs the same in the loss, however many images it has."""
         augment: Augment = Augment.none()
         """Classic augmentation, drawn anew for every image and epoch."""
+
+        @model_validator(mode="after")
+        def _sides_are_whole_patches(self) -> Vit.Config:
+            named = re.search(r"patch(\d+)", self.model)
+            patch = int(named[1]) if named else 16
+            if self.resolution is not None and self.resolution % patch:
+                raise ValueError(
+                    f"resolution: must be a multiple of {self.model}'s patch, {patch}, got {self.resolution}"
+                )
+            return self
 
         @classmethod
         def tiny(cls) -> Vit.Config:

@@ -25,7 +25,7 @@ from medsynth_ray.engine.runtime import UnitRuntime
 from medsynth_ray.engine.store import Record, Store, Unit
 from medsynth_ray.errors import ConfigError, Stopped
 from medsynth_ray.images import ImageSet
-from medsynth_ray.protocols import Baseline, Classifier, ComponentConfig, Spec
+from medsynth_ray.protocols import Baseline, Classifier, ComponentConfig, Features, HasFeatures, Runtime, Spec
 from medsynth_ray.seeds import derive
 
 _VERSIONED = ("medsynth-ray", "torch", "timm", "numpy", "scipy", "scikit-learn", "pillow", "ray", "optuna")
@@ -64,6 +64,19 @@ def save_npy(path: Path, array: np.ndarray) -> None:
     """Write a `.npy` file (never a pickle)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+
+
+class OwnRuntime:
+    """A fitted classifier that asks a runtime of its own, whoever uses it: the asker declares `Baseline` alone."""
+
+    def __init__(self, classifier: Classifier, runtime: UnitRuntime) -> None:
+        self._classifier, self._runtime = classifier, runtime
+        if isinstance(classifier, HasFeatures):
+            self.embed = lambda images, *, runtime: classifier.embed(images, runtime=self._runtime)
+
+    def predict(self, images: ImageSet, *, runtime: Runtime) -> np.ndarray:
+        """Class probabilities float32 (N, K)."""
+        return self._classifier.predict(images, runtime=self._runtime)
 
 
 class Bench:
@@ -158,11 +171,18 @@ class Bench:
         """What of a component decides its output: name, version, settings, and the content of what it needs."""
         name = f"identity {role} {spec.model_dump_json()}"
         if name not in self._built:
-            self._built[name] = component_identity(
-                role, spec, baseline=self.config.mix.classifier, weights=self.weights
-            )
-        found: dict[str, Any] = self._built[name]
-        return found
+            found = component_identity(role, spec, baseline=self.config.mix.classifier, weights=self.weights)
+            if self._stands_on_baseline(role, spec):  # whose identity says how it is fitted, not on what
+                found["baseline_on"] = [self.splits[split].fingerprint for split in ("train", "val")]
+                found["baseline_on"].append(self.seed("train", 0))
+            self._built[name] = found
+        identity: dict[str, Any] = self._built[name]
+        return identity
+
+    def _stands_on_baseline(self, role: str, spec: Spec) -> bool:
+        needs = self.configure(role, spec).needs()
+        spaces = [need.space for need in needs if isinstance(need, Features)]
+        return Baseline() in needs or any(self._stands_on_baseline("spaces", space) for space in spaces)
 
     def build(self, role: str, spec: Spec) -> Any:
         """A component; feature spaces are built once in a process."""
@@ -188,7 +208,8 @@ class Bench:
                 found: Classifier = type(self.configure("classifiers", spec)).component.load(folder)  # type: ignore[attr-defined]
                 return found
 
-        fitted: Classifier = self.remember("baseline", load)
+        runtime = UnitRuntime(self, self.configure("classifiers", spec).needs(), Path(os.devnull))
+        fitted: Classifier = self.remember("baseline", lambda: OwnRuntime(load(), runtime))
         return fitted
 
     def _baseline_record(self) -> Record:
@@ -264,8 +285,6 @@ class Bench:
             return {"num_images": len(images), "dimensions": int(features.shape[1])}
 
         inputs = {"space": self.identity("spaces", space), "images": images.fingerprint}
-        if Baseline() in self.configure("spaces", space).needs():
-            inputs["baseline"] = self._baseline_record()["key"]  # its identity says how it is fitted, not on what
         return self.shelf.array(self.unit("features", inputs, work), "features.npy")
 
     def _embed(self, images: ImageSet, space: Spec) -> np.ndarray:

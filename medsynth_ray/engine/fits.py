@@ -53,9 +53,11 @@ def shown_parts(bench: Bench, sampler: Spec, real: str) -> tuple[ImageSet, ...]:
     return tuple(part for part, _ in _planted(bench, sampler, real))
 
 
-def marks(bench: Bench, source: Source) -> list[Marks]:
-    """The marks of the canaries in each part that the generator is shown; none where none are planted."""
-    return [found for _, found in _planted(bench, source.sampler, source.real) if found is not None]
+def marks(bench: Bench, source: Source) -> list[tuple[ImageSet, Marks]]:
+    """The real images of each part that the generator is shown, and the marks of the canaries planted among them."""
+    parts = _selected(bench, source.sampler, source.real)
+    planted = _planted(bench, source.sampler, source.real)
+    return [(part, found) for part, (_, found) in zip(parts, planted, strict=True) if found is not None]
 
 
 def _planted(bench: Bench, sampler: Spec, real: str) -> tuple[tuple[ImageSet, Marks | None], ...]:
@@ -64,11 +66,17 @@ def _planted(bench: Bench, sampler: Spec, real: str) -> tuple[tuple[ImageSet, Ma
         return tuple((part, None) for part in parts)
 
     def plant() -> tuple[tuple[ImageSet, Marks], ...]:
-        made = [make(p, wanted.count, wanted.copies, bench.seed("canary", n)) for n, p in enumerate(parts)]
-        return tuple((concat([part, images]), found) for part, (images, found) in zip(parts, made, strict=True))
+        return tuple(_plant(bench, number, part) for number, part in enumerate(parts))
 
     planted: tuple[tuple[ImageSet, Marks], ...] = bench.remember(f"planted {real} {_name(sampler)}", plant)
     return planted
+
+
+def _plant(bench: Bench, number: int, part: ImageSet) -> tuple[ImageSet, Marks]:
+    wanted = bench.config.fit.canaries
+    images, found = make(part, wanted.count, wanted.copies, bench.seed("canary", number))
+    groups, ids = (np.char.add(f"part-{number}/", names) for names in (images.groups, images.ids))
+    return concat([part, ImageSet(images.pixels, images.labels, groups, ids, images.class_names)]), found
 
 
 def _selected(bench: Bench, sampler: Spec, real: str) -> tuple[ImageSet, ...]:

@@ -118,6 +118,7 @@ class Jobs:
             "mixer": None if spec is None else self._identity("mixers", spec),
             "classifier": self._identity("classifiers", classifier), "on": self.fingerprints[on],
             "pool": pool, "ratio": ratio, "repeats": repeats,
+            **({"pilot": True} if phase == "pilot" else {}),  # a trial, and an MLflow run, of its own
         }  # fmt: skip
         tags = {
             "phase": phase, "arm": name, "generator": label, "mixer": mixer or "", "ratio": ratio or 0.0,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from medsynth_ray.engine.plan import Job
+from medsynth_ray.engine.pools import may_show
 from medsynth_ray.engine.store import Record, Store, canonical, content_key
 from medsynth_ray.sweep import mean_score
 
@@ -113,7 +114,7 @@ class Journal:
         the gates kept of a pool that they passed.
         """
         if not self._real_images:
-            shown = kind == "pool" and result["passed"] and not result["has_sources"]
+            shown = kind == "pool" and may_show(result)
             return self._images("kept", result["unit"], 0, end, "preview-kept/") if shown else []
         if kind == "fit":
             return [] if result["passed"] else self._images("quality", result["unit"], 0, end, "preview/")

@@ -175,9 +175,10 @@ def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, fold
             }
             for f in said.flagged
         ]
-    for number, marks in enumerate(fitting.marks(bench, source)):
+    for number, (part, marks) in enumerate(fitting.marks(bench, source)):
         label = f"canaries_{number}"
-        gates[label], unmarked = _look_for_canaries(bench, pool, marks, number)
+        ghosts = canaries.ghosts(part, NUM_GHOSTS, bench.seed("ghost", number))
+        gates[label], unmarked = _look_for_canaries(pool, marks, ghosts)
         keep &= unmarked
         reasons += [] if gates[label]["passed"] else [f"{label}: {gates[label]['reason']}"]
     leaked = held_out_copies(bench, pool)
@@ -192,9 +193,8 @@ def judge(bench: Bench, source: Source, fits: Sequence[Record], pool: Pool, fold
     return Judged(keep, not reasons, summary)
 
 
-def _look_for_canaries(bench: Bench, pool: Pool, marks: Marks, number: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Whether the canaries of part `number` came back, as the JSON of a gate, and which images hold none: bool (N,)."""
-    ghosts = canaries.ghosts(bench.splits["showable"], NUM_GHOSTS, bench.seed("ghost", number))
+def _look_for_canaries(pool: Pool, marks: Marks, ghosts: Marks) -> tuple[dict[str, Any], np.ndarray]:
+    """Whether the canaries came back, as the JSON of a gate, and which images hold none: bool (N,)."""
     found = canaries.came_back(pool.images, marks, ghosts)
     unmarked = ~canaries.matching(pool.images, marks, found.threshold)
     reason = f"{len(found.returned)} of {found.planted} planted canaries came back" if found.returned else ""
@@ -209,6 +209,15 @@ def _look_for_canaries(bench: Bench, pool: Pool, marks: Marks, number: int) -> t
         "numbers": {name: float(value) for name, value in numbers.items()},
     }  # fmt: skip
     return said, unmarked
+
+
+def may_show(result: dict[str, Any]) -> bool:
+    """Whether a judged pool may be looked at where real images are withheld.
+
+    A near_copy gate judged it, it passed, and its images are no altered real ones.
+    """
+    judged = any(name.startswith("copy_rate_upper") for gate in result["gates"].values() for name in gate["numbers"])
+    return bool(judged and result["passed"] and not result["has_sources"])
 
 
 def held_out_copies(bench: Bench, pool: Pool) -> int:

@@ -135,8 +135,11 @@ def run(
             ),
             run_config=tune.RunConfig(name=config.sweep_id, storage_path=scratch, verbose=0),
         )
-        with _watch(ledger, searcher, ended):
-            tuner.fit()
+        try:
+            with _watch(ledger, searcher, ended):
+                tuner.fit()
+        finally:
+            ray.kill(shelf)  # on a cluster that lives on, Tune's own references would keep it
     if ended.error is not None:
         raise ended.error
     ended.refused = ended.refused or (searcher.refused and not ended.interrupted and ended.user_error is None)

@@ -24,6 +24,8 @@ kinds are not covered by it.
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -51,6 +53,9 @@ from medsynth_ray.seeds import derive, rng
 _PIXELS = f"pixels_{SIDE_PX}"
 _TINY_DISTANCE = 1e-9
 _BLOCK_IMAGES = 512
+_NUM_YARDSTICKS = 16
+_YARDSTICKS: OrderedDict[tuple[str, int, str, str, str, str], tuple[np.ndarray, np.ndarray]] = OrderedDict()
+"""The last ones of this process, see `NearCopy._yardstick`: two for each set of shown images."""
 
 Nearest = Callable[[Any, Any, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
 """(x, y, left_out) -> distance of each image of x to its nearest of y, float64 (N,), and that one's row, int64 (N,).
@@ -124,18 +129,28 @@ class NearCopy(Component):
             ValueError: `images` or `shown` is empty, or `unseen` has fewer than two groups.
         """
         _check_sizes(images, shown, unseen)
-        groups = np.unique(unseen.groups, return_inverse=True)[1]
-        calibration = _one_per_group(groups, seed)
-        own = groups[calibration][:, None] == groups[None, :]
-        altered = self._altered(shown, seed)
         looks: list[Look] = []
-        for space, ready, nearest in self._spaces(runtime):
-            y, z = ready(shown), ready(unseen)
-            null, _ = suspicion(ready(unseen.take(calibration)), y, z, nearest=nearest, left_out=own)
-            copies, _ = suspicion(ready(altered), y, z, nearest=nearest)
-            looks.append(Look(space, null, copies, *suspicion(ready(images), y, z, nearest=nearest)))
+        for name, ready, nearest in self._spaces(runtime):
+            space = _Space(name, ready, nearest, ready(shown), ready(unseen))
+            null, copies = self._yardstick(space, shown, unseen, seed)
+            looks.append(Look(name, null, copies, *space.suspicion(images)))
             runtime.progress(len(looks), 2, "spaces compared")
         return tuple(looks)
+
+    def _yardstick(self, space: _Space, shown: ImageSet, unseen: ImageSet, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Compute t of calibration and altered shown images; kept for the next pool, since it is not about one."""
+        key = (self.config.model_dump_json(), seed, shown.fingerprint, unseen.fingerprint, space.name, space.content)
+        if key not in _YARDSTICKS:
+            groups = np.unique(unseen.groups, return_inverse=True)[1]
+            calibration = _one_per_group(groups, seed)
+            own = groups[calibration][:, None] == groups[None, :]
+            null, _ = space.suspicion(unseen.take(calibration), left_out=own)
+            copies, _ = space.suspicion(self._altered(shown, seed))
+            _YARDSTICKS[key] = (null, copies)
+            while len(_YARDSTICKS) > _NUM_YARDSTICKS:
+                _YARDSTICKS.popitem(last=False)
+        _YARDSTICKS.move_to_end(key)
+        return _YARDSTICKS[key]
 
     def decide(self, looks: tuple[Look, ...], shown_ids: np.ndarray) -> GateResult:
         """Count: the cheap half of `judge`."""
@@ -222,6 +237,27 @@ class Look:
     def take(self, rows: np.ndarray) -> Look:
         """The same look at some of the judged images."""
         return replace(self, scores=self.scores[rows], nearest=self.nearest[rows])
+
+
+@dataclass(frozen=True)
+class _Space:
+    """A way to compare images, and what the shown and the unseen ones are in it."""
+
+    name: str
+    ready: Callable[[ImageSet], Any]
+    nearest: Nearest
+    shown: Any
+    unseen: Any
+
+    @property
+    def content(self) -> str:
+        """What its name does not tell: the features of a classifier depend on what that was trained on."""
+        arrays = [a for a in (self.shown, self.unseen) if isinstance(a, np.ndarray)]
+        return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
+
+    def suspicion(self, images: ImageSet, left_out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Compute t (N,) of each image, and the row of its nearest shown image, int64 (N,)."""
+        return suspicion(self.ready(images), self.shown, self.unseen, nearest=self.nearest, left_out=left_out)
 
 
 @dataclass(frozen=True)

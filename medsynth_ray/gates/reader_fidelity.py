@@ -1,7 +1,9 @@
 """Rejects a pool whose labels people did not recognise: what `medsynth readers score` found becomes a gate.
 
 Only readings of images that are in the judged pool count: an image is known by its place and its pixels. A pool of
-fewer images than the one that readers saw is judged by those of them that it holds.
+fewer images than the one that readers saw is judged by those of them that it holds. Places are the same for every
+generator, so that another generator's pool counts as another pool: the gate belongs to the one whose images were read,
+under `generators.<name>.gates`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class ReaderFidelity(Component):
         key. None: nobody has read the images yet, and every pool passes (its numbers say `read` 0)."""
         min_fidelity: float | dict[str, float] = 0.5
         """Least share, in [0, 1], of a class's images that readers must diagnose as the class; one for all classes, or
-        by class name (others: no limit). A class fails when even the upper end of the 95 % interval lies below it."""
+        by class name (others: no limit). A class fails when even the upper end of the 95 % interval lies below it. It
+        is absolute: what readers recognise of the real images, in the same results, says how much to ask."""
         max_auc: float | None = Field(default=None, ge=0.5, le=1.0)
         """Most that readers may tell synthetic from real, as the mean area under the ROC curve; exceeded when even the
         lower end of its 95 % interval lies above. None: no limit."""

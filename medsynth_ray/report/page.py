@@ -115,6 +115,7 @@ def _tables(view: ReportView) -> dict[str, Any]:
         "classes": tables.class_rows(view),
         "harmed": tables.harmed_classes(view),
         "measured_names": names,
+        "measured_by_class": tables.measured_by_class(view),
         "generators": [
             {**row, "name": tables.display_name(row), "measured": {m["name"]: m for m in row["measured"]}}
             for row in tables.candidates(view)

@@ -137,6 +137,19 @@ def measured_names(view: ReportView) -> list[str]:
     return list(dict.fromkeys(m["name"] for g in candidates(view) for m in g["measured"]))
 
 
+def measured_by_class(view: ReportView) -> list[Row]:
+    """Numbers of each class: rows with generator, class_name and cells (name of the number of all classes -> found)."""
+    rows = []
+    for generator in candidates(view):
+        found = {m["name"]: {one["label"]: one for one in m.get("per_class", [])} for m in generator["measured"]}
+        for label in sorted({label for by_label in found.values() for label in by_label}):
+            cells = {name: by_label[label] for name, by_label in found.items() if label in by_label}
+            rows.append({
+                "generator": display_name(generator), "class_name": view.class_names[label], "cells": cells,
+            })  # fmt: skip
+    return rows
+
+
 def main_name(view: ReportView) -> str:
     """Name of the number that generators are compared by: the first KID, else "" (none is)."""
     return next((name for name in measured_names(view) if name.startswith("kid")), "")

@@ -62,9 +62,10 @@ class ReportView:
     repeats, num_train, num_synthetic, synthetic_share, parameters, cost_s, status (ok | rejected | skipped | failed),
     reason. Numbers of an arm that is not ok may be None.
     generators: rows with label, name (of the pool; may be left out), role (control: not shown), use, status (ok |
-    rejected | failed), reason, parameters, measured (rows with name, value, low, high, details, and reason where value
-    is None), gates (label -> passed, reason, kept, judged, numbers), near_copy_judged (a gate that is near_copy
-    judged it, under whatever label; may be left out: then labels tell), fitted_on_unknown, cost_s.
+    rejected | failed), reason, parameters, measured (rows with name, value, low, high, details, reason where value
+    is None, and per_class where each class was measured too: the same with label), gates (label -> passed, reason,
+    kept, judged, numbers), near_copy_judged (a gate that is near_copy judged it, under whatever label; may be left
+    out: then labels tell), fitted_on_unknown, cost_s.
     In `details`, floor and floor_high (or floor_max; floor_low where larger is better) are the same number of real
     images against real ones, mean and worst of several splits: shown beside the value and as a band in the charts.
     curves: quality against training images seen, one row for each candidate with generator, candidate (unique within

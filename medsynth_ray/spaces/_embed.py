@@ -17,9 +17,10 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import PretrainedCfg, load_state_dict
+from timm.models import PretrainedCfg
 from torch import nn
 
+from medsynth_ray.checkpoints import timm_pretrained
 from medsynth_ray.errors import ConfigError, Stopped
 from medsynth_ray.images import ImageSet
 from medsynth_ray.protocols import Component, Runtime
@@ -110,26 +111,18 @@ def timm_network(name: str, weights: Path | None, *, resolution: int, num_output
     """A timm model, without its head unless that has `num_outputs`; weights None: random, by torch's global generator.
 
     Raises:
-        ConfigError: the file is not a checkpoint of weights, or not one of this model.
+        ConfigError: the file cannot be read, or is not of this model.
     """
     cfg = timm_settings(name)
     options: dict[str, Any] = {"img_size": resolution} if cfg.fixed_input_size else {}
     if weights is None:
         return timm.create_model(name, num_classes=num_outputs, **options)
-    try:
-        state = load_state_dict(str(weights), weights_only=True)
-        head = cfg.classifier if isinstance(cfg.classifier, str) else cfg.classifier[0]
-        # With the checkpoint's own number of classes timm loads strictly; with another it skips what does not fit.
-        num_classes = len(state[f"{head}.bias"]) if f"{head}.bias" in state else 0
-        options["pretrained_cfg_overlay"] = {"state_dict": state, "num_classes": num_classes, "custom_load": False}
-        network: Any = timm.create_model(name, pretrained=True, num_classes=num_classes, **options)
-    except RuntimeError as error:
-        raise ConfigError(f"weights {str(weights)!r} do not fit {name}: {str(error).splitlines()[0]}") from error
+    network, num_classes = timm_pretrained(name, weights, **options)
     if num_outputs and num_outputs != num_classes:
         raise ConfigError(f"weights {str(weights)!r} do not fit {name}: {num_classes} outputs, expected {num_outputs}")
     if not num_outputs:
-        network.reset_classifier(0)
-    return cast(nn.Module, network)
+        cast(Any, network).reset_classifier(0)
+    return network
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """DINOv2 ViT-S/14 (arXiv 2304.07193): features that follow what people see more closely than Inception's.
 
-"Exposing flaws of generative model evaluation metrics" (arXiv 2306.04675) recommends it in Inception's place. As in its
-code (dgm-eval), an image is stretched to 224 px and its class token after the last norm is taken. timm's default of
-518 px has 1,369 patches instead of 256: five times the work and more, and numbers that compare with nobody's.
+"Exposing flaws of generative model evaluation metrics" (arXiv 2306.04675) recommends DINOv2 in Inception's place, but
+its code (dgm-eval) uses ViT-L/14, a model of 14 times as many parameters: numbers of this space do not compare with
+those. As there, an image is stretched to 224 px and its class token after the last norm is taken. timm's default of
+518 px has 1,369 patches instead of 256, at five times the work and more.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Dinov2(TimmSpace):
         @property
         def label(self) -> str:
             """What numbers of this space are named by."""
-            return self.labelled("dinov2" if self.resolution == 224 else f"dinov2_{self.resolution}px")
+            return self.labelled("dinov2_vits14" + ("" if self.resolution == 224 else f"_{self.resolution}px"))
 
         @classmethod
         def tiny(cls) -> Dinov2.Config:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import load_state_dict
 from torch import nn
 from torchvision.models import alexnet
 
+from medsynth_ray.checkpoints import read_state
 from medsynth_ray.errors import ConfigError
 from medsynth_ray.protocols import Runtime
 from medsynth_ray.spaces._embed import NetworkSpace, resized
@@ -71,8 +71,8 @@ def _scale_as_he(network: nn.Module) -> None:
 
 
 def _load(network: nn.Module, path: Path) -> None:
+    state = read_state(path)
     try:
-        state = load_state_dict(str(path), weights_only=True)
         network.load_state_dict({name: value for name, value in state.items() if not name.startswith(HEAD)})
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]

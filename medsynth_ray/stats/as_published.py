@@ -2,8 +2,9 @@
 
 Every arm is trained once, all are scored on the same test images, and the best is named. Its gain over real only is set
 against a permutation null (max-T, Westfall and Young 1993): if adding synthetic images changes nothing, the predictions
-of an arm and of real only for an image may be swapped. One coin for each image serves all arms, so what they share is
-kept; the best gain over all arms is noted for every permutation.
+of an arm and of real only for the images of a group may be swapped. One coin for each group serves all arms, so what
+they share is kept; the best gain over all arms is noted for every permutation. What training runs differ by as a whole
+is not in it, since each arm ran once: chance does better than this null, and p is too small.
 """
 
 from __future__ import annotations
@@ -45,13 +46,14 @@ class AsPublished:
             f"only ({self.gain:+.3f}). Not evidence: the best of {self.num_arms} arms was picked on the "
             f"{self.num_images:,} test images that score it, after one training run of each. If none of them changed "
             f"anything, the best would still gain {self.by_chance:+.3f} or more in half of such studies, and "
-            f"{self.gain:+.3f} or more in {self.p:.0%} of them."
+            f"{self.gain:+.3f} or more in {self.p:.0%} of them; the noise of training, which one run of each cannot show, "
+            "comes on top."
         )
 
 
 def as_published(
-    arms: Mapping[str, np.ndarray], real_only: np.ndarray, labels: np.ndarray, *, primary: Primary, seed: int,
-    num_permutations: int = 199,
+    arms: Mapping[str, np.ndarray], real_only: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, primary: Primary,
+    seed: int, num_permutations: int = 199,
 ) -> AsPublished:  # fmt: skip
     """Pick the best arm by class probabilities (N, K) of each on the test images, and say what chance would do.
 
@@ -63,10 +65,10 @@ def as_published(
     base = _score(real_only, labels, primary)
     found = {name: _score(probs, labels, primary) for name, probs in arms.items()}
     best = max(sorted(found), key=lambda name: found[name])
-    rng = np.random.default_rng(seed)
-    chance = []
+    rng, member = np.random.default_rng(seed), np.unique(groups, return_inverse=True)[1]
+    num_groups, chance = int(member.max()) + 1, []
     for _ in range(num_permutations):
-        swapped = rng.integers(0, 2, len(labels)).astype(bool)[:, None]
+        swapped = rng.integers(0, 2, num_groups).astype(bool)[member][:, None]
         chance.append(max(_gain(probs, real_only, swapped, labels, primary) for probs in arms.values()))
     gain = found[best] - base
     hits = sum(value >= gain - 1e-12 for value in chance)

@@ -8,6 +8,7 @@ over all readers draw readers and images with replacement, images of real and sy
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -98,13 +99,26 @@ def auc_interval(value: float, num_first: int, num_second: int) -> tuple[float, 
     Raises:
         ValueError: `value` lies outside [0, 1], or there is no image of one kind.
     """
-    if not 0.0 <= value <= 1.0 or min(num_first, num_second) < 1:
-        raise ValueError(f"need an area in [0, 1] and images of both kinds, got {value}, {num_first}, {num_second}")
-    pairs, others = num_first * num_second, (num_first + num_second) / 2 - 1
+    return mean_auc_interval(value, [(num_first, num_second)])
+
+
+def mean_auc_interval(value: float, nums: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """The same of the mean area of independent readers, who read `nums` images of the one and the other kind.
+
+    The variance under an area is the mean of theirs, divided by how many they are; one pair each is Wilson's interval.
+
+    Raises:
+        ValueError: as `auc_interval`.
+    """
+    if not 0.0 <= value <= 1.0 or not nums or min(map(min, nums)) < 1:
+        raise ValueError(f"need an area in [0, 1] and images of both kinds, got {value}, {nums}")
+    # Newcombe's variance is linear in 1 / (m n) and ((m + n) / 2 - 1) / (m n): their sums over readers are enough.
+    single = sum(1 / (m * n) for m, n in nums) / len(nums) ** 2
+    shared = sum(((m + n) / 2 - 1) / (m * n) for m, n in nums) / len(nums) ** 2
 
     def gap(theta: float) -> float:
-        spread = 1 + others * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        return abs(value - theta) - _Z95 * math.sqrt(theta * (1 - theta) / pairs * spread)
+        spread = single + shared * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return abs(value - theta) - _Z95 * math.sqrt(theta * (1 - theta) * spread)
 
     low = 0.0 if value == 0.0 else float(brentq(gap, 0.0, value - 1e-12))
     high = 1.0 if value == 1.0 else float(brentq(gap, value + 1e-12, 1.0))
@@ -114,24 +128,31 @@ def auc_interval(value: float, num_first: int, num_second: int) -> tuple[float, 
 def mean_auc(scores: np.ndarray, synthetic: np.ndarray, *, seed: int) -> Row | None:
     """Mean area over readers, scores (R, N), with intervals from 2,000 resamples of readers and images.
 
-    low, high: 95 %. low_90, high_90: 90 %, for the claim that readers cannot tell, and never narrower than that of as
-    many readers who toss coins: answers that are all the same vary not at all and prove nothing.
+    low, high: 95 %, never narrower than `mean_auc_interval` of as many readings: answers that are all right vary not
+    at all. low_90, high_90: 90 %, for the claim that readers cannot tell, and never narrower than that of as many
+    readers who toss coins: answers that are all the same prove nothing. num_images: what at least one of them read.
+
+    Not widened by t(R - 1): that would count the images' part of the spread as if it were the readers' (12.7 in place
+    of 1.96 for two). Drawing both readers and images widens already (the noise of single readings counts up to three
+    times), but of very different readers two or three are too few.
 
     None: no reader saw images of both kinds.
     """
-    scores = np.array([row for row in scores if auc(row, synthetic) is not None])
+    areas = [auc(row, synthetic) for row in scores]
+    scores = scores[[found is not None for found in areas]]
     if not len(scores):
         return None
-    values = [found["value"] for row in scores if (found := auc(row, synthetic))]
-    value = float(np.mean(values))
+    value = float(np.mean([found["value"] for found in areas if found]))
+    read = ~np.isnan(scores)
+    nums = [(int((row & synthetic).sum()), int((row & ~synthetic).sum())) for row in read]
     draws = _resampled_auc(scores, synthetic, np.random.default_rng(seed))
     low, low_90, high_90, high = (float(q) for q in np.nanquantile(draws, [0.025, 0.05, 0.95, 0.975]))
-    num = int(synthetic.sum()), int((~synthetic).sum())
-    coins = _Z90 * math.sqrt((sum(num) + 1) / (12 * num[0] * num[1]) / len(scores))
+    least = mean_auc_interval(value, nums)
+    coins = _Z90 * math.sqrt(sum((m + n + 1) / (12 * m * n) for m, n in nums)) / len(nums)
     return {
-        "value": value, "low": min(low, value), "high": max(high, value),
+        "value": value, "low": max(0.0, min(low, least[0])), "high": min(1.0, max(high, least[1])),
         "low_90": max(0.0, min(low_90, value - coins)), "high_90": min(1.0, max(high_90, value + coins)),
-        "num_readers": len(scores), "num_images": sum(num),
+        "num_readers": len(scores), "num_images": int(read.any(axis=0).sum()),
     }  # fmt: skip
 
 

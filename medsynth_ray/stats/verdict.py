@@ -19,6 +19,8 @@ Where a sweep confirms m > 1 arms, every arm has m chances less: intervals (and 
 helps only if also its largest p over the controls, adjusted by Holm over the arms, is <= 0.05, and harms only if
 m * p <= 0.05. With one arm that is the rule above.
 
+Where real only scores below the floor that the sweep file may set, the answer is cannot_tell (`floored`).
+
 The hardest comparison is the one with the lowest upper limit, among the controls that were not beaten if there are any.
 """
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -252,6 +254,17 @@ def decide(
         num_arms=num_arms,
         p_adjusted=p,
     )
+
+
+def floored(decided: Verdict, *, real_only: float, floor: float | None) -> Verdict:
+    """The verdict, or "cannot_tell" where real only scores below the floor: then nothing was learnt to compare."""
+    if floor is None or real_only >= floor:
+        return decided
+    sentence = (
+        f"Cannot tell: real only scores {real_only:.3f} on the locked test, below the floor {floor:g} of the sweep "
+        f"file, so the classifier did not learn the task. ({decided.sentence})"
+    )
+    return replace(decided, word="cannot_tell", sentence=sentence)
 
 
 def largest_p(comparisons: Mapping[str, Comparison]) -> float:

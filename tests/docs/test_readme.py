@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from medsynth_ray import yamlfile
 from medsynth_ray.cli import app
 from medsynth_ray.engine import tune
 from medsynth_ray.errors import MedsynthError
+from medsynth_ray.readers_verbs import app as readers_verbs
 from medsynth_ray.sweep_verbs import app as sweep_verbs
+from medsynth_ray.weights_verbs import app as weights_verbs
 from tests.engine.inline import config
 from tests.engine.without_ray import WithoutRay
 
@@ -68,12 +71,19 @@ def test_every_line_says_what_it_promises(values: dict[str, Any]) -> None:
     assert result.verdict["sweep"] == values["names"]["sweep"].sweep_id
 
 
+def _verbs(app: typer.Typer) -> set[str]:
+    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+
+
 def test_every_verb_that_is_named_is_there() -> None:
-    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    below = {command.callback.__name__ for command in sweep_verbs.registered_commands if command.callback}
+    verbs = _verbs(app)
+    groups = {"sweep": _verbs(sweep_verbs), "weights": _verbs(weights_verbs), "readers": _verbs(readers_verbs)}
     named = set(re.findall(r"(?:^|`|&& )medsynth (\w+)(?: (\w+))?", README, re.MULTILINE))
-    assert {verb for verb, _ in named} <= verbs | {"sweep"}
-    assert {verb for group, verb in named if group == "sweep"} == below == {"retry", "extend", "compare", "sync", "gc"}
+    assert {verb for verb, _ in named} <= verbs | set(groups)
+    assert {verb for group, verb in named if group == "sweep"} == groups["sweep"]
+    assert groups["sweep"] == {"retry", "extend", "compare", "sync", "gc"}
+    assert {(group, verb) for group, verb in named if group in groups and verb not in groups[group]} == set()
+    assert {"evaluate", "weights", "readers"} <= {verb for verb, _ in named}
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

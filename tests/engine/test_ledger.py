@@ -72,7 +72,7 @@ def test_overtaken_driver_is_fenced_and_its_late_events_are_void(store: Store) -
     assert new.spent.open_trials == {"c"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cap=st.integers(1, 12), writers=st.integers(2, 4))
 def test_started_never_exceeds_the_cap_under_any_interleaving(
     cap: int, writers: int, tmp_path_factory: pytest.TempPathFactory

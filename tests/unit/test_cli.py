@@ -75,7 +75,7 @@ def test_init_writes_a_sweep_file_that_audit_and_plan_accept(images: Path, tmp_p
     assert audited.exit_code == 0
     assert said(audited)["usable"] is True
     planned = said(call("plan", path, "-s", store, "--json"))
-    assert planned["trials"]["confirm"] == 48
+    assert planned["trials"]["confirm"] == 56
     assert planned["sufficient"] is True
     assert sum(map(sum, planned["counts"].values())) == 80
 

@@ -316,6 +316,15 @@ def test_the_verb_prints_one_json_object_and_a_table(folders: tuple[str, str, Pa
     assert "frechet_efficientnet_lite0_n44" in html.read_text()
 
 
+@pytest.mark.parametrize(("page", "says"), [("taken.html", "is there already"), ("no/page.html", "there is no folder")])
+def test_where_the_page_goes_is_looked_at_before_the_work(tmp_path: Path, page: str, says: str) -> None:
+    (tmp_path / "taken.html").write_text("kept")
+    done = call(tmp_path / "no_real", tmp_path / "no_synthetic", "--html", tmp_path / page)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert (tmp_path / "taken.html").read_text() == "kept"
+
+
 def test_the_verbs_help_has_an_example() -> None:
     text = " ".join(call("--help").stdout.split())
     assert "Example: medsynth evaluate" in text

@@ -14,7 +14,7 @@ import medsynth_ray
 
 ROOT = Path(medsynth_ray.__file__).parent
 ROLES = {"data", "spaces", "samplers", "generators", "gates", "metrics", "mixers", "classifiers", "stats", "report"}
-SHARED = {"protocols", "images", "space", "seeds", "errors", "registry", "config", "sections"}
+SHARED = {"protocols", "images", "space", "seeds", "errors", "registry", "config", "sections", "checkpoints"}
 FILES = sorted(ROOT.rglob("*.py"))
 
 

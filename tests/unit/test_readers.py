@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from medsynth_ray.errors import ConfigError
-from medsynth_ray.readers import export, read_key, score, scored, write
+from medsynth_ray.images import concat
+from medsynth_ray.readers import export, read_key, read_results, score, scored, write
 from medsynth_ray.readers_verbs import app
+from medsynth_ray.report.readers.section import readers_section
 from medsynth_ray.report.readers.study import Case, Key, Packet, Questions, Showing
+from medsynth_ray.result_view import Gatherer
 from medsynth_ray.results import SweepResult
+from medsynth_ray.sections import ReadersConfig
 from tests import reading
 from tests.engine.inline import config, run
 
@@ -221,8 +226,69 @@ def test_every_verb_has_help_with_an_example_and_json(verb: str) -> None:
     assert "--json" in text
 
 
+@pytest.mark.parametrize("option", ["-o", "--html"])
+def test_where_numbers_go_is_looked_at_before_the_work(tmp_path: Path, option: str) -> None:
+    done = call("score", tmp_path / "no.key.json", tmp_path / "no.json", option, tmp_path / "no" / "file")
+    assert done.exit_code == 2
+    assert f"there is no folder {tmp_path / 'no'}" in done.stderr
+
+
+def results(path: Path, **change: Any) -> Path:
+    key = reading.study(readers=1)
+    path.write_text(json.dumps({**scored(key, {1: reading.answers(key, 1)["answers"]}), **change}))
+    return path
+
+
+def test_results_are_read_and_checked(tmp_path: Path) -> None:
+    assert read_results(results(tmp_path / "r.json"), "toy-00000000")["num_real"] == 20
+    with pytest.raises(ConfigError, match="is a study of sweep toy-00000000, not of toy-11111111"):
+        read_results(tmp_path / "r.json", "toy-11111111")
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"readers": [{"reader": 1}]}, r"r\.json\.readers\.0\.answered: is missing"),
+    ({"conclusion": "yes"}, "conclusion"),
+    ({"fidelity": {"a": None}}, "fidelity"),
+    ({"auc": {"value": 2, "low": 0, "high": 1}}, r"auc\.value"),
+])  # fmt: skip
+def test_incomplete_results_are_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_results(results(tmp_path / "r.json", **change))
+
+
+def test_the_report_says_where_a_study_is_of_another_sweep(swept: tuple[SweepResult, Path], tmp_path: Path) -> None:
+    path = results(tmp_path / "r.json")
+    report = swept[0].config.report.model_copy(update={"readers": ReadersConfig(results=str(path))})
+    shown = SweepResult(
+        swept[0].config.model_copy(update={"report": report}),
+        *(getattr(swept[0], name) for name in ("store", "data", "plan", "schedule", "power")),
+    )
+    found = Gatherer(shown).readers()
+    assert found is not None
+    assert found["caveat"].startswith("This study is of another sweep, toy-00000000, not of this one, tiny-")
+    assert found["caveat"] in readers_section(found)
+
+
+def test_an_export_that_fails_leaves_nothing_and_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, pixels = reading.study(readers=1), concat(reading.images()).pixels
+
+    def full(image: object) -> bytes:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("medsynth_ray.report.readers.packet.png", full)
+        with pytest.raises(OSError, match="no space left"):
+            write(study, pixels, tmp_path / "study", tmp_path / "key.json")
+    assert list(tmp_path.iterdir()) == []
+    write(study, pixels, tmp_path / "study", tmp_path / "key.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key.json", "study"]
+
+
 def test_a_key_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "k").write_text("kept")
     with pytest.raises(ConfigError, match="is there already"):
-        write(reading.study(readers=1), reading.images()[0].pixels, tmp_path / "out", tmp_path / "k")
+        write(reading.study(readers=1), concat(reading.images()).pixels, tmp_path / "out", tmp_path / "k")
+    assert not (tmp_path / "out").exists()
     assert (tmp_path / "k").read_text() == "kept"

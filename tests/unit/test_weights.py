@@ -6,7 +6,9 @@ import functools
 import hashlib
 import json
 import os
+import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,8 @@ def test_an_added_file_is_what_its_name_stands_for(
     path = home / "lab" / "weights.yaml" if variable else home / "config" / "medsynth" / "weights.yaml"
     assert weights.registry_file() == path
     assert weights.entry("mine") == made
-    assert [p.name for p in path.parent.iterdir()] == ["weights.yaml"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [".weights.yaml.lock", "weights.yaml"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_path_that_exists_needs_no_name(file: Path) -> None:
@@ -139,8 +142,52 @@ def test_a_file_that_changed_is_refused_until_it_is_added_again(file: Path) -> N
     save_file({"other": np.zeros(3, np.float32)}, file)
     with pytest.raises(WeightsMissing, match=f"has sha256 {sha256(file)}, registered is {before}"):
         weights.resolve("mine")
-    weights.add("mine", str(file))
+    with pytest.raises(ConfigError, match=f"have sha256 {before}, but .* has {sha256(file)}; .* --replace"):
+        weights.add("mine", str(file))
+    weights.add("mine", str(file), replace=True)
     assert weights.resolve("mine") == file
+
+
+def test_a_sha256_that_is_pinned_stays_with_the_name(file: Path) -> None:
+    pinned = CATALOGUE["inception_v3_fid"]["sha256"]
+    with pytest.raises(ConfigError, match=f"have sha256 {pinned}"):
+        weights.add("inception_v3_fid", str(file))
+    moved = weights.add("inception_v3_fid", "https://mirror/inception.pt")
+    assert (moved.sha256, moved.note) == (pinned, CATALOGUE["inception_v3_fid"]["note"])
+    other = weights.add("inception_v3_fid", str(file), sha256=sha256(file))
+    assert (other.sha256, other.licence, other.note) == (sha256(file), UNKNOWN_LICENCE, "")
+    assert weights.add("inception_v3_fid", "https://mirror/inception.pt", replace=True).sha256 is None
+
+
+def test_adds_at_the_same_time_lose_no_entry(file: Path) -> None:
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(lambda n: weights.add(f"w{n}", str(file)), range(16)))
+    assert set(weights.entries()) == {*CATALOGUE, *(f"w{n}" for n in range(16))}
+
+
+def test_a_registry_that_a_lab_shares_keeps_its_mode(file: Path) -> None:
+    weights.add("mine", str(file))
+    weights.registry_file().chmod(0o664)
+    weights.add("other", str(file))
+    assert stat.S_IMODE(weights.registry_file().stat().st_mode) == 0o664
+
+
+SECRET = "https://me:s3cret@host/a/net.pth?token=s3cret#s3cret"
+
+
+def test_secrets_of_a_url_are_not_shown(home: Path) -> None:
+    texts = [call("add", "mine", SECRET).stderr, call("add", "mine", SECRET, "--json").stdout]
+    texts += [call("list", "--json").stdout, call("pull", "mine").stderr, call("check", "mine").stderr]
+    assert [text for text in texts if "s3cret" in text] == []
+    assert weights.entry("mine").where == "https://***@host/a/net.pth?***"
+    assert yamlfile.load_dict(weights.registry_file())["mine"]["uri"] == SECRET
+
+
+def test_an_error_that_quotes_the_url_does_not_tell_its_secrets(home: Path) -> None:
+    weights.add("mine", f"file://{home}/gone.pth?token=s3cret")
+    with pytest.raises(WeightsMissing, match=r"gone\.pth") as raised:
+        weights.pull("mine")
+    assert "s3cret" not in str(raised.value)
 
 
 def test_a_registered_file_that_is_gone_is_told(file: Path) -> None:
@@ -150,10 +197,11 @@ def test_a_registered_file_that_is_gone_is_told(file: Path) -> None:
         weights.resolve("mine")
 
 
-def test_an_added_file_takes_the_place_of_a_built_in_name_and_keeps_its_licence(file: Path) -> None:
-    assert weights.add("resnet18", str(file)).licence == CATALOGUE["resnet18"]["licence"]
+def test_an_added_file_takes_the_place_of_a_built_in_name_but_not_its_licence(file: Path) -> None:
+    assert weights.add("resnet18", str(file)).licence == UNKNOWN_LICENCE
     assert weights.resolve("resnet18") == file
     assert weights.add("resnet18", str(file), licence="mine").licence == "mine"
+    assert weights.add("resnet18", str(file)).licence == "mine"
 
 
 def test_a_relative_path_in_the_file_is_relative_to_it(file: Path, home: Path) -> None:
@@ -174,7 +222,12 @@ def test_a_relative_path_in_the_file_is_relative_to_it(file: Path, home: Path) -
         ("mine: {uri: http://b/c.pth}", "http:// can be altered on its way"),
         ("Mine!: {path: a}", "weights name 'Mine!': allowed are"),
         ("a: {path: b}\na: {path: c}", "duplicate key"),
-        ("- mine", "a sweep file is a mapping"),
+        ("- mine", "a registry of weights is a mapping"),
+        ("", "the file is empty$"),
+        ("mine: {uri: 'simplecache::https://b/c'}", "chains"),
+        ("mine: {uri: ftp://b/c.pth}", "ftp:// is not taken"),
+        ("mine: {uri: HTTP://b/c.pth}", "http:// can be altered on its way"),
+        ("mine: {uri: sftp://b/c.pth}", "sftp:// can be altered on its way"),
     ],
 )
 def test_a_wrong_registry_file_is_refused_with_its_place(text: str, message: str) -> None:
@@ -354,6 +407,15 @@ def test_a_pickle_with_code_is_unreadable_and_does_not_run(home: Path) -> None:
     weights.add("mine", str(home / "bad.pt"))
     assert check("mine")["state"] == "unreadable"
     assert not (home / "ran").exists()
+
+
+def test_an_empty_file_is_unreadable_and_torchs_advice_is_not_passed_on(home: Path) -> None:
+    (home / "empty.pth").write_bytes(b"")
+    torch.save({"a": Payload(str(home / "ran"))}, home / "bad.pt")
+    for name in ("empty.pth", "bad.pt"):
+        weights.add("mine", str(home / name), replace=True)
+        row = check("mine")
+        assert (row["state"], "False" in row["said"]) == ("unreadable", False)
 
 
 @pytest.mark.parametrize("name", ["net.safetensors", "net.pth"])

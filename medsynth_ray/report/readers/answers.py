@@ -65,14 +65,24 @@ def _task(name: str, task: Any) -> list[tuple[str, str, str, Any]]:
     if not isinstance(data, dict) or not {"item", "packet"} <= set(data) or "annotations" not in task:
         raise ConfigError(f"{name}: a task has no `data.item`, `data.packet` or `annotations`; export as JSON")
     rows = []
-    for annotation in task["annotations"]:
+    for annotation in _mappings(name, "annotations", task["annotations"]):
         if annotation.get("was_cancelled"):
             continue
-        for region in annotation.get("result", []):
-            value = region.get("value", {})
-            said = value.get("rating") if region.get("type") == "rating" else (value.get("choices") or [None])[0]
+        for region in _mappings(name, "annotations.result", annotation.get("result", [])):
+            (value,) = _mappings(name, "annotations.result.value", [region.get("value", {})])
+            said = value.get("rating") if region.get("type") == "rating" else _first(value.get("choices"))
             rows.append((str(data["packet"]), str(data["item"]), str(region.get("from_name")), said))
     return rows
+
+
+def _mappings(name: str, key: str, values: Any) -> list[dict[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ConfigError(f"{name}: `{key}` must be a list of mappings, got {str(values)[:60]}; export as JSON")
+    return values
+
+
+def _first(choices: Any) -> Any:
+    return choices[0] if isinstance(choices, list) and choices else choices
 
 
 def _packet(packets: Mapping[str, Packet], packet_id: str, name: str) -> Packet:

@@ -40,8 +40,13 @@ function given(item) {
   return answers[item.id] || {};
 }
 
+// Own properties only: a question may be named `constructor`.
+function answered(item, name) {
+  return Object.hasOwn(given(item), name);
+}
+
 function complete(item) {
-  return fields.every((field) => given(item)[field.dataset.name] !== undefined);
+  return fields.every((field) => answered(item, field.dataset.name));
 }
 
 function show() {
@@ -54,7 +59,8 @@ function show() {
   document.getElementById("progress").value = packet.items.filter(complete).length;
   document.getElementById("previous").disabled = place === 0;
   for (const field of fields) {
-    for (const radio of radios(field)) radio.checked = given(item)[field.dataset.name] === radio.value;
+    const said = answered(item, field.dataset.name) ? given(item)[field.dataset.name] : null;
+    for (const radio of radios(field)) radio.checked = said === radio.value;
   }
 }
 
@@ -76,7 +82,7 @@ function go(to) {
 }
 
 function forward() {
-  const missing = fields.find((field) => given(packet.items[place])[field.dataset.name] === undefined);
+  const missing = fields.find((field) => !answered(packet.items[place], field.dataset.name));
   if (missing) {
     say(packet.words.missing);
     focusOn(missing);

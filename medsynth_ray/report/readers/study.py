@@ -155,18 +155,39 @@ class Key(Part):
     cases: tuple[Case, ...]
     packets: tuple[Packet, ...]
 
+    @property
+    def compared(self) -> np.ndarray:
+        """Bool (cases,): False for real images of classes that have no synthetic ones, which only keep readers blind.
+
+        All True where no image is synthetic.
+        """
+        made = {case.label for case in self.cases if case.synthetic}
+        return np.array([not made or case.label in made for case in self.cases], dtype=bool)
+
 
 def choose(real: ImageSet, synthetic: ImageSet, *, per_class: int, seed: int) -> tuple[ImageSet, ImageSet]:
     """As many real as synthetic images of each class: `per_class`, or as many as the smaller side has.
 
+    Where one class alone has both, as many real images of the other classes join them, so that the diagnosis stays
+    blind: not all images are of one class.
+
     Raises:
-        ConfigError: no class has images on both sides.
+        ConfigError: no class has images on both sides, or one has and there is no real image of another.
     """
     take = np.minimum(np.minimum(real.counts(), synthetic.counts()), per_class)
+    names = ", ".join(real.class_names)
     if not take.any():
-        names = ", ".join(real.class_names)
         raise ConfigError(f"no class has both real and synthetic images (classes: {names}), so nothing can be compared")
-    return _drawn(real, take, seed, "real"), _drawn(synthetic, take, seed, "synthetic")
+    more = np.zeros_like(take)
+    if (take > 0).sum() == 1:
+        more = _spread(np.where(take > 0, 0, real.counts()), int(take.max()))
+        if not more.any():
+            only = real.class_names[int(take.argmax())]
+            raise ConfigError(
+                f"all images would be of class {only!r}, so the diagnosis would not be blind: there are no real images "
+                f"of another class (classes: {names})"
+            )
+    return _drawn(real, take + more, seed, "real"), _drawn(synthetic, take, seed, "synthetic")
 
 
 def plan(
@@ -195,12 +216,14 @@ def plan(
         fitted_on_unknown: the generator may have seen the real images.
 
     Raises:
-        ConfigError: too few images for repeats that stand far apart, or `questions` names no class of the data.
+        ConfigError: too few images for repeats that stand far apart, `questions` names no class of the data, or two
+            answers to one question cannot be told apart.
     """
     unknown = sorted(set(questions.class_names) - set(real.class_names))
     if unknown:
         allowed = ", ".join(real.class_names)
         raise ConfigError(f"questions: class_names: {unknown[0]!r} is no class of the data (classes: {allowed})")
+    _check_words(questions.codes(real.class_names))
     cases = _cases(real, False) + _cases(synthetic, True)
     return Key(
         sweep=sweep, arm=arm, fitted_on_unknown=fitted_on_unknown, secret=secret.hex(), questions=questions,
@@ -235,6 +258,18 @@ def opaque(secret: bytes, *parts: str | int) -> str:
     return hmac.new(secret, text, hashlib.sha256).hexdigest()[:16]
 
 
+def _check_words(codes: dict[str, dict[str, str]]) -> None:
+    """Label Studio may name an answer by its words or by its code: neither may be another answer's."""
+    for question, answers in codes.items():
+        for code, words in answers.items():
+            for other, their_words in answers.items():
+                if other != code and words.strip() in (other, their_words.strip()):
+                    raise ConfigError(
+                        f"questions: {question}: the words {words!r} of {code} cannot be told from the answer {other} "
+                        f"({their_words!r}); change them (of classes: class_names)"
+                    )
+
+
 def _packet(cases: tuple[Case, ...], reader: int, repeat_share: float, secret: bytes) -> Packet:
     def name(case: int, repeat: bool) -> str:
         shown = cases[case]
@@ -247,6 +282,12 @@ def _packet(cases: tuple[Case, ...], reader: int, repeat_share: float, secret: b
         for case, repeat in order
     ]
     return Packet(reader=reader, id=opaque(secret, "packet", reader), showings=tuple(showings))
+
+
+def _spread(counts: np.ndarray, num: int) -> np.ndarray:
+    """`num` images, or all, taken one by one from each class in turn."""
+    turns = sorted((turn, label) for label, count in enumerate(counts) for turn in range(min(int(count), num)))
+    return np.bincount([label for _, label in turns[:num]], minlength=len(counts))
 
 
 def _drawn(images: ImageSet, take: np.ndarray, seed: int, arm: str) -> ImageSet:

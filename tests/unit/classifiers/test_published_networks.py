@@ -58,6 +58,20 @@ def test_random_layers_must_be_asked_for(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Resnet50, Vit])
+def test_random_layers_are_not_frozen(kind: Any) -> None:
+    assert kind.Config(freeze_up_to=2).freeze_up_to == 2
+    with pytest.raises(ValidationError, match="freeze_up_to: 2 would freeze random layers; give `weights`"):
+        kind.Config(random_init=True, freeze_up_to=2)
+
+
+@pytest.mark.parametrize(("model", "patch"), [("vit_base_patch16_224", 16), ("vit_base_patch32_224", 32)])
+def test_a_side_that_is_not_whole_patches_is_refused(model: str, patch: int) -> None:
+    assert Vit.Config(model=model, resolution=7 * patch).resolution == 7 * patch
+    with pytest.raises(ValidationError, match=f"multiple of {model}'s patch, {patch}, got {7 * patch + 8}"):
+        Vit.Config(model=model, resolution=7 * patch + 8)
+
+
+@pytest.mark.parametrize("kind", [Resnet50, Vit])
 def test_a_missing_file_is_named(kind: Any, tmp_path: Path) -> None:
     found = kind(kind.Config(weights=str(tmp_path / "nowhere.safetensors")))
     with pytest.raises(WeightsMissing, match=r"nowhere\.safetensors"):

@@ -24,7 +24,7 @@ def cohort(seed: int, num_groups: int, num_classes: int, mixed_share: float) -> 
     return np.array([f"class{c}" for c in labels]), np.array([f"g{g}" for g in groups])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     num_groups=st.integers(60, 200),
@@ -132,7 +132,7 @@ def as_numbers(labels: np.ndarray) -> np.ndarray:
 
 
 @given(seed=st.integers(0, 50), share=st.floats(0.02, 1.0), more=st.floats(0.02, 1.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_share_is_of_whole_groups_holds_every_class_and_lies_in_a_larger_one(
     seed: int, share: float, more: float
 ) -> None:

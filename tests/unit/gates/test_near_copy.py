@@ -343,7 +343,7 @@ def test_chest_x_rays_over_many_splits() -> None:
     images, runtime = real_images(700), CachedRuntime()
     gate = NearCopy(NearCopy.Config(space=Spec(use="efficientnet_lite0", config={"resolution": 32})))
     innocent_rejected, copies_rejected, copies_kept = 0, 0, 0
-    for seed in range(25):
+    for seed in range(12):
         order = np.random.default_rng(seed).permutation(700)
         shown, unseen, fresh = (images.take(part) for part in np.split(order, [300, 500]))
         pixels = fresh.pixels.copy()
@@ -355,6 +355,6 @@ def test_chest_x_rays_over_many_splits() -> None:
             else:
                 copies_rejected += not result.passed
                 copies_kept += int(result.keep[:12].sum())
-    assert innocent_rejected <= stats.binom.ppf(0.999, 25, 0.01)
-    assert copies_rejected >= 22
+    assert innocent_rejected <= stats.binom.ppf(0.999, 12, 0.01)
+    assert copies_rejected >= 10
     assert copies_kept == 0

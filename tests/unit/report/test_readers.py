@@ -81,9 +81,32 @@ def test_the_seed_decides_which_images() -> None:
 
 def test_a_class_without_one_kind_is_left_out_and_all_of_them_are_an_error() -> None:
     real, synthetic = reading.images()
-    assert choose(real, synthetic.of_class(1), per_class=4, seed=0)[0].counts().tolist() == [0, 4]
+    chosen = choose(real, synthetic.of_class(1), per_class=4, seed=0)
+    assert [images.counts().tolist() for images in chosen] == [[4, 4], [0, 4]]
+    with pytest.raises(ConfigError, match="all images would be of class 'class_1', so the diagnosis would not be"):
+        choose(real.of_class(1), synthetic.of_class(1), per_class=4, seed=0)
     with pytest.raises(ConfigError, match="no class has both real and synthetic images"):
         choose(real.of_class(0), synthetic.of_class(1), per_class=4, seed=0)
+
+
+def test_other_classes_take_turns_to_keep_the_diagnosis_blind() -> None:
+    real, synthetic = toy_images((9, 1, 9, 9)), toy_images((0, 0, 0, 9), prefix="s")
+    assert choose(real, synthetic, per_class=6, seed=0)[0].counts().tolist() == [3, 1, 2, 6]
+
+
+def test_what_keeps_readers_blind_is_not_compared() -> None:
+    real, synthetic = choose(reading.images()[0], reading.images()[1].of_class(1), per_class=8, seed=0)
+    key = plan(
+        real, synthetic, sweep="toy", arm="a", num_readers=1, repeat_share=0.0, secret=reading.SECRET,
+        questions=Questions(),
+    )  # fmt: skip
+    found = scored(key, {1: reading.answers(key, 1)["answers"]})
+    assert [found[name] for name in ("num_real", "num_synthetic", "num_distractors")] == [8, 8, 8]
+    assert (found["auc"]["num_images"], found["readers"][0]["answered"]) == (16, 24)
+    assert found["fidelity"]["class_0"] == {"synthetic": None, "real": None}
+    assert found["questions"][0]["real"]["yes"] == 8
+    assert len(found["pool_images"]) == 8
+    assert "8 more real images" in readers_section(found)
 
 
 @pytest.mark.parametrize(("num_cases", "num_repeats"), [(12, 3), (11, 2), (40, 20), (200, 20)])
@@ -168,6 +191,7 @@ def test_the_page_needs_nobody_and_runs_only_its_script() -> None:
         assert f"'sha256-{digest}'" in policy
     assert [a for a in page.attributes if a[1] in ("href", "src", "action", "style") or a[1].startswith("on")] == []
     assert "http" not in script
+    assert "Object.hasOwn(given(item), name)" in script  # a question may be named `constructor`
 
 
 def test_every_question_is_a_labelled_group_with_all_its_answers() -> None:
@@ -207,6 +231,16 @@ def test_wrong_words_are_named(words: dict[str, Any], says: str) -> None:
 def test_words_for_a_class_that_is_not_there_are_refused() -> None:
     with pytest.raises(ConfigError, match="'ill' is no class of the data"):
         reading.study(words={"class_names": {"ill": "x"}})
+
+
+@pytest.mark.parametrize("words", [
+    {"class_names": {"class_0": "ill", "class_1": "ill"}},
+    {"class_names": {"class_0": "other"}, "other": "none"},
+    {"yes": "ja", "no": "ja"},
+])  # fmt: skip
+def test_answers_that_cannot_be_told_apart_are_refused(words: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"the words '(ill|other|ja)' of .* cannot be told from the answer"):
+        reading.study(words=words)
 
 
 def test_label_studio_asks_the_same_questions() -> None:
@@ -253,6 +287,8 @@ def changed(question: str, value: Any, **top: Any) -> dict[str, Any]:
     ({**reading.answers(KEY, 1), "answers": {"abc": "real"}}, "`answers` must hold a mapping for each image"),
     ({"format": "other"}, "neither answers of a packet"),
     ([{"image": "x", "origin": "real"}], "a task has no `data.item`"),
+    ([{"data": {"item": "x", "packet": "y"}, "annotations": None}], "`annotations` must be a list"),
+    ([{"data": {"item": "x", "packet": "y"}, "annotations": [{"result": None}]}], "`annotations.result` must be"),
 ])  # fmt: skip
 def test_answers_that_cannot_be_used_are_refused(content: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):

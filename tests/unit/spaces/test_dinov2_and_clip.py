@@ -94,9 +94,9 @@ def test_clip_weights_are_no_dinov2(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "label"),
     [
-        (Dinov2.Config(weights="dinov2_vits14"), "dinov2"),
-        (Dinov2.Config(weights="dinov2_vits14", resolution=518), "dinov2_518px"),
-        (Dinov2.Config(random_init=True), "dinov2_random"),
+        (Dinov2.Config(weights="dinov2_vits14"), "dinov2_vits14"),
+        (Dinov2.Config(weights="dinov2_vits14", resolution=518), "dinov2_vits14_518px"),
+        (Dinov2.Config(random_init=True), "dinov2_vits14_random"),
         (Clip.Config(weights="clip_vit_b32"), "clip"),
         (Clip.Config(random_init=True), "clip_random"),
     ],

@@ -81,6 +81,38 @@ def test_mean_auc_is_the_mean_and_repeats() -> None:
     assert found["low"] < found["low_90"] < found["value"] < found["high_90"] < found["high"]
 
 
+@pytest.mark.parametrize("num", [1, 3, 9])
+def test_interval_of_a_mean_area_of_pairs_is_wilson(num: int) -> None:
+    assert stats.mean_auc_interval(1.0, [(1, 1)] * num)[0] == pytest.approx(wilson(1.0, num)[0], abs=1e-6)
+
+
+def test_interval_of_a_mean_area_is_the_root_of_the_number_of_readers_narrower() -> None:
+    one, four = (np.diff(stats.mean_auc_interval(0.5, [(400, 300)] * num))[0] for num in (1, 4))
+    assert one / four == pytest.approx(2.0, rel=0.01)
+
+
+@pytest.mark.parametrize("num_readers", [1, 2, 3])
+def test_a_pair_of_images_proves_nothing(num_readers: int) -> None:
+    found = stats.mean_auc(np.tile([-5.0, 5.0], (num_readers, 1)), np.array([False, True]), seed=0)
+    assert found is not None
+    assert (found["value"], found["high"]) == (1.0, 1.0)
+    assert found["low"] == pytest.approx(wilson(1.0, num_readers)[0], abs=1e-6)
+    assert stats.conclude(found, 0.1)[0] == "cannot_say"
+
+
+def test_only_images_that_were_read_count() -> None:
+    scores = np.full((3, 300), np.nan)
+    for reader, first in enumerate((0, 6, 12)):
+        scores[reader, first : first + 6] = 3.0
+    synthetic = np.arange(300) % 2 == 0
+    found = stats.mean_auc(scores, synthetic, seed=0)
+    assert found is not None
+    assert found["num_images"] == 18
+    half = 1.6448536 * math.sqrt(3 * 7 / (12 * 9)) / 3
+    assert (found["low_90"], found["high_90"]) == pytest.approx((0.5 - half, 0.5 + half))
+    assert stats.conclude(found, 0.1)[0] == "cannot_say"
+
+
 def test_a_reader_who_saw_one_kind_is_left_out() -> None:
     scores = coins(2) + KINDS
     scores[1, KINDS] = np.nan

@@ -46,8 +46,8 @@ class AsPublished:
             f"only ({self.gain:+.3f}). Not evidence: the best of {self.num_arms} arms was picked on the "
             f"{self.num_images:,} test images that score it, after one training run of each. If none of them changed "
             f"anything, the best would still gain {self.by_chance:+.3f} or more in half of such studies, and "
-            f"{self.gain:+.3f} or more in {self.p:.0%} of them; the noise of training, which one run of each cannot show, "
-            "comes on top."
+            f"{self.gain:+.3f} or more in {self.p:.0%} of them; the noise of training, which one run of each cannot "
+            "show, comes on top."
         )
 
 

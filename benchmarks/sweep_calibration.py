@@ -66,7 +66,7 @@ def sweep(folder: Path, cohort: int) -> SweepConfig:
         "generators": {"made": {"use": "from_folder", "config": {"root": str(folder / "made")}}},
         "gates": {"dedupe": None},
         "fit": {"quality": {"space": SPACE, "checkpoint_images": 0}, "metrics": ["kid"]},
-        "mix": {"ratios": [0.25, 0.5, 0.75], "classifier": {"use": "probe", "config": {"space": SPACE}}},
+        "mix": {"ratios": [0.5, 0.75, 0.9], "classifier": {"use": "probe", "config": {"space": SPACE}}},
         "confirm": {"classifier": {"use": "probe", "config": {"space": SPACE}}, "repeats": 8, "learning_curve": []},
         "verdict": {"effect": 0.05, "accept_underpowered": True},
     })  # fmt: skip
@@ -87,6 +87,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--null", type=int, default=60, help="sweeps with shuffled labels")
     parser.add_argument("--perfect", type=int, default=20, help="sweeps with fresh draws")
+    parser.add_argument("--first", type=int, default=0, help="number of the first cohort")
     parser.add_argument("--check", action="store_true", help="exit 1 if a limit is missed")
     arguments = parser.parse_args()
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -99,7 +100,7 @@ def main() -> int:
     for kind, num in (("null", arguments.null), ("perfect", arguments.perfect)):
         words: Counter[str] = Counter()
         started = time.monotonic()
-        for cohort in range(num):
+        for cohort in range(arguments.first, arguments.first + num):
             verdict = run(kind, cohort)
             words[verdict["word"]] += 1
             against = ", ".join(f"{c['difference']:+.3f}" for c in verdict["comparisons"])

@@ -60,7 +60,9 @@ class SweepResult:
 
         return {
             "sweep": self.config.sweep_id, "mode": self.config.mode, **Conclusion(self).to_json(),
-            "confirm": [self._numbers(row, "test") for row in self.plan.confirm if row["result"]],
+            "confirm": [
+                self._numbers(row, "test") for row in self.plan.confirm if row["result"] and row["role"] != "curve"
+            ],
             "mix": [self._numbers(row, "val") for row in self._mix_rows() if row["result"]],
             "generators": [_slim(row) for row in self.generators()], "data": self.data.fingerprint,
             "class_names": list(self.data.class_names), "counts": self.data.counts(), "power": self.power.to_json(),

@@ -23,7 +23,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 def test_the_mini_sweep_searches_halves_and_concludes(reference: Runner) -> None:
     decisions = {p.stem.rsplit("-", 1)[0] for p in reference.store.glob("sweep/*/decision/*.json")}
-    assert {"ask-gaussian-0", "ask-gaussian-1", "promote-gaussian-1-0", "promote-gaussian-1-1", "winner"} <= decisions
+    assert {"ask-gaussian-0", "ask-gaussian-1", "promote-gaussian-1-0", "promote-gaussian-1-1", "winners"} <= decisions
     kinds = {unit.split("/")[0] for unit in reference.records()}
     assert kinds == {"data", "shown", "features", "fit", "quality", "curve", "shard", "kept", "score", "trial"}
     assert b'"word":"' in reference.verdict()

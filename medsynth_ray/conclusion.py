@@ -186,7 +186,7 @@ class Conclusion:
         judged = self.pool_of(winner)["gates"][named[0]]
         bound = max((v for k, v in judged["numbers"].items() if k.startswith("copy_rate_upper")), default=None)
         dropped = judged["judged"] - judged["kept"]
-        upper = "" if bound is None else f"; at most {bound:.1%} of the pool are copies of the kind it sees (95 %)"
+        upper = "" if bound is None else f"; at most {bound:.1%} of the pool are copies of the kinds it declares (95 %)"
         return (
             f"Privacy gate: passed, {dropped} of {judged['judged']} images dropped as too near to a shown one{upper}."
         )
